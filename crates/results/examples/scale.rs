@@ -113,6 +113,10 @@ fn rows(path: &Path, commits: usize) -> Result<()> {
     for index in indexes {
         database.execute_batch(&index)?;
     }
+    database.execute_batch(
+        "INSERT INTO branch_crash SELECT l.branch, a.crash, l.position, count(*) FROM branch_commit l \
+            CROSS JOIN attempt a INDEXED BY crash_by_commit ON a.commit_ = l.commit_ AND a.crash IS NOT NULL GROUP BY 1, 2, 3;",
+    )?;
     database.execute_batch("PRAGMA journal_mode = WAL;")?;
     Ok(())
 }
@@ -152,10 +156,9 @@ fn queries(dir: &Path, commits: usize, tests: usize) -> Result<()> {
         "ms",
     );
     let database = Connection::open_with_flags(dir.join("results.db"), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let titles = "SELECT x.title, times FROM (SELECT a.crash, count(*) AS times \
-        FROM user u JOIN branch b ON b.user = u.id AND b.name = 'all' JOIN branch_commit l ON l.branch = b.id \
-        CROSS JOIN attempt a INDEXED BY crash_by_commit ON a.commit_ = l.commit_ AND a.crash IS NOT NULL \
-        GROUP BY a.crash) JOIN crash x ON x.id = crash";
+    let titles = "SELECT x.title, times FROM (SELECT c.crash, sum(c.attempts) AS times, min(c.position), max(c.position) \
+        FROM user u JOIN branch b ON b.user = u.id AND b.name = 'all' JOIN branch_crash c ON c.branch = b.id \
+        GROUP BY c.crash) JOIN crash x ON x.id = crash";
     let count = |sql: &str| -> Result<usize> {
         let mut select = database.prepare_cached(sql)?;
         let mut rows = select.query([])?;

@@ -60,6 +60,9 @@ pub enum Durable {
     No,
 }
 
+/// The number of bytes of a file that are synced together: the sync of a verdict waits for the device.
+const CHUNK: usize = 1 << 20;
+
 /// The file system of one store.
 #[derive(Debug, Clone)]
 pub struct Disk {
@@ -149,11 +152,14 @@ impl Disk {
     fn write(&self, path: &Path, bytes: &[u8], durable: Durable) -> io::Result<()> {
         self.step(Step::Create(path))?;
         let mut file = File::create(path)?;
-        self.append(&mut file, path, bytes)?;
-        if durable == Durable::Yes {
-            self.sync(&file, path)?;
+        let mut chunks = bytes.chunks(CHUNK).peekable();
+        while let Some(chunk) = chunks.next() {
+            self.append(&mut file, path, chunk)?;
+            if durable == Durable::Yes && chunks.peek().is_some() {
+                self.sync(&file, path)?;
+            }
         }
-        Ok(())
+        if durable == Durable::Yes { self.sync(&file, path) } else { Ok(()) }
     }
 
     /// Renames `from` to `to`, replacing it.

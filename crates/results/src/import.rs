@@ -45,8 +45,8 @@ pub struct Imported {
 struct Found {
     commit: CommitId,
     state: CommitState,
-    /// The tests that may be missing in the published files.
-    unpublished: Option<BTreeSet<ResultKey>>,
+    /// Whether the published files may lack results.
+    is_unpublished: bool,
     /// Whether it has a directory of another program or an earlier version.
     has_directory: bool,
     /// The files in its packs.
@@ -129,25 +129,21 @@ fn read(
     records: &[(u64, &Record)],
 ) -> Result<Found> {
     let (mut state, mark) = published(reader, disk, commit)?;
-    let mut touched = BTreeSet::new();
     if mark == Mark::default() && !records.is_empty() {
         state.will_be_replayed();
     }
     for (sequence, record) in records {
-        if let Record::Verdict(verdict) = record {
-            touched.insert(verdict.key.clone());
-        }
         // The blob contains the others, but the status files may not.
         if mark.epoch != epoch || mark.sequence < *sequence {
             state.apply(record);
         }
     }
     state.replayed();
-    let unpublished = (!records.is_empty()).then_some(touched);
     let state = complete(state);
     let has_directory = !state.entries().is_empty() && reader.layout.commit(commit).is_dir();
     let files = packed(reader, commit);
-    Ok(Found { commit: commit.clone(), state, unpublished, has_directory, files })
+    let is_unpublished = !records.is_empty();
+    Ok(Found { commit: commit.clone(), state, is_unpublished, has_directory, files })
 }
 
 /// The files in the packs of a commit.
@@ -240,7 +236,7 @@ fn write(db: &mut Database, reader: &Reader, group: &[Found], imported: &mut Imp
 }
 
 fn add(batch: &mut Batch<'_>, found: &Found) -> rusqlite::Result<()> {
-    let Found { commit, state, unpublished, has_directory, files } = found;
+    let Found { commit, state, is_unpublished, has_directory, files } = found;
     for entry in state.entries().values() {
         batch.entry(commit, entry)?;
     }
@@ -255,14 +251,10 @@ fn add(batch: &mut Batch<'_>, found: &Found) -> rusqlite::Result<()> {
             batch.file(commit, key, *n, file, *region, *plain_bytes)?;
         }
     }
-    batch.published(commit, usize::MAX)?;
     if *has_directory {
         batch.tree(commit, Some(TreeState::Kept))?;
     }
-    match unpublished {
-        Some(keys) => batch.unpublished(commit, keys),
-        None => Ok(()),
-    }
+    if *is_unpublished { Ok(()) } else { batch.published(commit) }
 }
 
 fn durations(db: &mut Database, reader: &Reader, journal: &Replay, imported: &mut Imported) -> Result<()> {

@@ -43,14 +43,25 @@ struct Faults {
 struct Files {
     /// The bytes written since the last sync, by file. Files that are not in the map are synced.
     unsynced: HashMap<PathBuf, usize>,
-    /// The database and the size of its log before an unacknowledged transaction.
-    unacknowledged: Option<(PathBuf, u64)>,
+    /// The end of the log of the database before an unacknowledged transaction.
+    unacknowledged: Option<usize>,
+    /// The database and its log at the time of the fault.
+    database: Option<(PathBuf, [Vec<u8>; 2])>,
 }
 
-/// The size of the write-ahead log of a database.
-fn wal_bytes(database: &Path) -> u64 {
-    let log = database.with_extension("db-wal");
-    log.metadata().map_or(0, |data| data.len())
+/// The write-ahead log of a database.
+fn log_of(database: &Path) -> PathBuf {
+    database.with_extension("db-wal")
+}
+
+/// The end of the transactions in the log of a database. What follows them is of an earlier use of the log.
+/// <https://sqlite.org/fileformat2.html#walformat>
+fn log_end(database: &Path) -> usize {
+    let log = std::fs::read(log_of(database)).unwrap_or_default();
+    let Some(header) = log.get(..32) else { return 0 };
+    let (page, salts) = (u32::from_be_bytes(header[8..12].try_into().unwrap()) as usize, &header[16..24]);
+    let frames = log[32..].chunks_exact(24 + page).take_while(|frame| &frame[8..16] == salts && page > 0);
+    if page == 0 { 0 } else { 32 + frames.count() * (24 + page) }
 }
 
 impl Faults {
@@ -78,18 +89,32 @@ impl Faults {
         }
     }
 
+    /// Keeps the database as it is: when the store is dropped, SQLite completes it.
+    fn keep_database(&self) {
+        if let Some((path, content)) = &mut self.files.lock().unwrap().database {
+            *content = [&*path, &log_of(path)].map(|file| std::fs::read(file).unwrap_or_default());
+        }
+    }
+
+    /// Takes the database back to the time of the fault.
+    fn restore_database(&self) {
+        if let Some((path, [database, log])) = &self.files.lock().unwrap().database {
+            std::fs::write(path, database).unwrap();
+            std::fs::write(log_of(path), log).unwrap();
+        }
+    }
+
     /// Truncates each file that was not synced: some to zero length, some within the unsynced bytes. An unacknowledged
     /// transaction may be lost partly or completely.
     fn cut_power(&self, seed: usize) {
-        if let Some((database, before)) = &self.files.lock().unwrap().unacknowledged {
-            let log = std::fs::OpenOptions::new().write(true).open(database.with_extension("db-wal"));
-            let after = wal_bytes(database);
-            if let Ok(log) = log {
-                let kept = [0, (after.saturating_sub(*before)) / 2, after.saturating_sub(*before)][seed % 3];
-                log.set_len((before + kept).min(after)).unwrap();
-            }
+        let files = self.files.lock().unwrap();
+        if let (Some((path, _)), Some(before)) = (&files.database, files.unacknowledged) {
+            let (mut log, end) = (std::fs::read(log_of(path)).unwrap(), log_end(path));
+            let lost = [end.saturating_sub(before), end.saturating_sub(before) / 2, 0][seed % 3];
+            log[end - lost..end].fill(0);
+            std::fs::write(log_of(path), log).unwrap();
         }
-        for (number, (path, len)) in self.files.lock().unwrap().unsynced.iter().enumerate() {
+        for (number, (path, len)) in files.unsynced.iter().enumerate() {
             let Ok(file) = std::fs::OpenOptions::new().write(true).open(path) else { continue };
             let all = file.metadata().unwrap().len();
             let lost = [*len, *len / 2, 0][(seed + number) % 3] as u64;
@@ -115,8 +140,9 @@ impl FaultInjector for Faults {
         if !faults {
             if let Step::Commit(path) = step {
                 // One that is not durable may be lost together with an earlier one.
-                let files = &mut self.files.lock().unwrap().unacknowledged;
-                files.get_or_insert_with(|| (path.into(), wal_bytes(path)));
+                let files = &mut self.files.lock().unwrap();
+                files.unacknowledged.get_or_insert_with(|| log_end(path));
+                files.database = Some((path.into(), Default::default()));
             }
             if let Step::Committed(_) = step {
                 self.files.lock().unwrap().unacknowledged = None;
@@ -126,6 +152,9 @@ impl FaultInjector for Faults {
         }
         // Only the first write is partial; all later steps fail completely.
         let first = !self.struck.swap(true, Ordering::SeqCst);
+        if first {
+            self.keep_database();
+        }
         let done = match step {
             Step::Write(path, len) if first => {
                 let done = [0, len / 2, len][number % 3];
@@ -408,6 +437,7 @@ async fn run_with_fault(fault: Fault, at: usize) -> bool {
         faults: Some(Arc::clone(&faults) as Arc<dyn FaultInjector>),
         checkpoint_records: 5,
         copy_rows: 8,
+        log_bytes: 1 << 20,
         ..Tuning::default()
     };
     if let Ok(writer) = Writer::open_with(&output, tuning) {
@@ -429,6 +459,9 @@ async fn run_with_fault(fault: Fault, at: usize) -> bool {
             assert_eq!(writer.problems(), [""; 0], "{context}");
         }
         tokio::task::spawn_blocking(move || drop(writer)).await.unwrap();
+    }
+    if matches!(fault, Fault::Kill | Fault::Power) && faults.struck.load(Ordering::SeqCst) {
+        faults.restore_database();
     }
     if fault == Fault::Power {
         faults.cut_power(at);

@@ -100,7 +100,10 @@ fn checked_len(len: u32, bytes: usize) -> capnp::Result<u32> {
 }
 
 fn text(text: capnp::text::Reader<'_>) -> String {
-    String::from_utf8_lossy(text.as_bytes()).into_owned()
+    match text.to_str() {
+        Ok(text) => text.to_owned(),
+        Err(_) => String::from_utf8_lossy(text.as_bytes()).into_owned(),
+    }
 }
 
 fn non_empty(value: capnp::text::Reader<'_>) -> Option<String> {

@@ -1,12 +1,14 @@
 //! The changes of one transaction.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use model::{BranchRef, CommitId, Counts, HostName, KernelId, ResultKey, Status};
-use rusqlite::{Connection, OptionalExtension, Result, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, params};
 
 use super::attempt::names;
 use super::copy::Progress;
+use super::history::ids_hash;
 use super::{Ids, KnownCommit};
 use crate::types::{Attempt, CommitDetails, TestDuration, TestEntry, TestParts, millis_of, subject};
 
@@ -15,6 +17,11 @@ pub struct Batch<'a> {
     pub(super) connection: &'a Connection,
     pub(super) ids: &'a mut Ids,
     pub(super) progress: &'a mut Progress,
+    /// The statements of every verdict.
+    add_attempt: Option<CachedStatement<'a>>,
+    set_duration: Option<CachedStatement<'a>>,
+    /// The commits and titles of the crashes that were added.
+    pub(super) crashed: BTreeSet<(i64, i64)>,
 }
 
 /// Adds a row to a table of attempts, `attempt` or `history`.
@@ -68,12 +75,32 @@ pub(super) fn code(status: Status) -> i64 {
     Status::ALL.iter().zip(0..).find(|(of, _)| **of == status).map_or(5, |(_, code)| code)
 }
 
+impl<'a> Batch<'a> {
+    pub(super) fn new(connection: &'a Connection, ids: &'a mut Ids, progress: &'a mut Progress) -> Self {
+        Self { connection, ids, progress, add_attempt: None, set_duration: None, crashed: BTreeSet::new() }
+    }
+}
+
+/// Runs a statement that is prepared once per transaction.
+fn run_kept<'a>(
+    kept: &mut Option<CachedStatement<'a>>,
+    connection: &'a Connection,
+    sql: &str,
+    values: impl rusqlite::Params,
+) -> Result<usize> {
+    let statement = match kept {
+        Some(statement) => statement,
+        None => kept.insert(connection.prepare_cached(sql)?),
+    };
+    statement.execute(values)
+}
+
 impl Batch<'_> {
     pub(super) fn run(&self, sql: &str, values: impl rusqlite::Params) -> Result<usize> {
         self.connection.prepare_cached(sql)?.execute(values)
     }
 
-    fn number(&self, sql: &str, values: impl rusqlite::Params) -> Result<Option<i64>> {
+    pub(super) fn number(&self, sql: &str, values: impl rusqlite::Params) -> Result<Option<i64>> {
         self.connection.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()
     }
 
@@ -198,6 +225,7 @@ impl Batch<'_> {
         let image = self.image(attempt.image_hash.as_deref())?;
         let Self { connection, ids, .. } = self;
         let crash = name!(connection, ids.crashes, "crash", "title", attempt.crash.as_deref());
+        self.crashed.extend(crash.map(|crash| (commit, crash)));
         let is_copied = self.is_copied(known, test);
         if decisive && attempt.number > 1 {
             self.run("UPDATE attempt SET decisive = 0 WHERE commit_ = ?1 AND test = ?2", [commit, test])?;
@@ -222,34 +250,19 @@ impl Batch<'_> {
             integer(attempt.log_bytes),
             integer(attempt.full_log_bytes)
         ];
-        self.run(insert!("attempt"), row)?;
+        run_kept(&mut self.add_attempt, self.connection, insert!("attempt"), row)?;
         if is_copied {
             self.run(insert!("history"), row)?;
         } else {
             self.progress.row();
         }
-        self.mark(commit, test)
+        self.mark(commit)
     }
 
-    /// Records that the published files of a test may be older than its results; test 0: only those of its commit.
-    pub(super) fn mark(&mut self, commit: i64, test: i64) -> Result<()> {
-        if self.ids.unpublished.entry(commit).or_default().insert(test) {
-            self.run("INSERT OR IGNORE INTO unpublished VALUES (?1, ?2)", [commit, test])?;
-        }
-        Ok(())
-    }
-
-    /// Records that the published files of these tests may be older than the results of the commit.
-    pub fn unpublished<'b>(
-        &mut self,
-        commit: &CommitId,
-        keys: impl IntoIterator<Item = &'b ResultKey>,
-    ) -> Result<()> {
-        let commit = self.commit(commit)?;
-        self.mark(commit, 0)?;
-        for key in keys {
-            let test = self.test(key)?;
-            self.mark(commit, test)?;
+    /// Records that the published files of a commit may be older than its results.
+    pub(super) fn mark(&mut self, commit: i64) -> Result<()> {
+        if self.ids.unpublished.insert(commit) {
+            self.run("INSERT OR IGNORE INTO unpublished VALUES (?1)", [commit])?;
         }
         Ok(())
     }
@@ -272,7 +285,7 @@ impl Batch<'_> {
         if self.is_copied(known, test) {
             self.run(&format!("UPDATE history SET {column} = ?4 {of}"), values)?;
         }
-        self.mark(commit, 0)
+        self.mark(commit)
     }
 
     /// Sets the message of a commit.
@@ -282,7 +295,7 @@ impl Batch<'_> {
             "UPDATE commit_ SET message = ?2, subject = ?3 WHERE id = ?1",
             params![id, message, subject(message)],
         )?;
-        self.mark(id, 0)
+        self.mark(id)
     }
 
     /// Sets the counts of a commit. From then on, the commit has results.
@@ -311,33 +324,23 @@ impl Batch<'_> {
     /// Sets the past durations of a test.
     pub fn duration(&mut self, of: &TestDuration) -> Result<()> {
         let test = self.test(&of.test)?;
-        self.run(
-            "UPDATE test SET runs = ?2, passed = ?3, failed = ?4, mean_ms = ?5 WHERE id = ?1",
-            params![
-                test,
-                integer(of.nr),
-                integer(of.passed),
-                integer(of.failed),
-                integer(millis_of(of.mean))
-            ],
-        )
-        .map(drop)
+        let sql = "UPDATE test SET runs = ?2, passed = ?3, failed = ?4, mean_ms = ?5 WHERE id = ?1";
+        let [runs, passed, failed, mean] = [of.nr, of.passed, of.failed, millis_of(of.mean)].map(integer);
+        let values = [test, runs, passed, failed, mean];
+        run_kept(&mut self.set_duration, self.connection, sql, values).map(drop)
     }
 
-    /// Records that the published files contain some of the changes of the commit, at most `max`. Returns whether that
-    /// were all. New changes are recorded again in any case.
-    pub fn published(&mut self, commit: &CommitId, max: usize) -> Result<bool> {
+    /// Records that the published files contain the results of a commit.
+    pub fn published(&mut self, commit: &CommitId) -> Result<()> {
         let id = self.commit(commit)?;
         self.ids.unpublished.remove(&id);
-        let sql = "DELETE FROM unpublished WHERE commit_ = ?1 \
-            AND test IN (SELECT test FROM unpublished WHERE commit_ = ?1 ORDER BY test LIMIT ?2)";
-        let max = i64::try_from(max).unwrap_or(i64::MAX);
-        Ok(self.run(sql, [id, max])? as u64 != max.unsigned_abs())
+        self.run("DELETE FROM unpublished WHERE commit_ = ?1", [id]).map(drop)
     }
 
     /// Removes the results of a commit.
     pub fn remove(&mut self, commit: &CommitId) -> Result<()> {
         let id = self.commit(commit)?;
+        self.drop_crashes_of(id)?;
         let tests = "(SELECT test FROM attempt WHERE commit_ = ?1)";
         self.run(&format!("DELETE FROM history WHERE commit_ = ?1 AND test IN {tests}"), [id])?;
         self.run("DELETE FROM attempt WHERE commit_ = ?1", [id])?;
@@ -389,34 +392,42 @@ impl Batch<'_> {
             .filter(|added| new.len() - added <= old.len());
         let newest = "SELECT coalesce(max(position), -1) FROM branch_commit WHERE branch = ?1";
         let newest = self.number(newest, [branch])?.unwrap_or(-1);
-        let (added, mut position) = match added {
+        let (added, first) = match added {
             Some(added) => {
                 let kept = i64::try_from(new.len() - added).unwrap_or(0);
                 let oldest = newest - kept + 1;
-                self.run("DELETE FROM branch_commit WHERE branch = ?1 AND position < ?2", [branch, oldest])?;
+                if self
+                    .run("DELETE FROM branch_commit WHERE branch = ?1 AND position < ?2", [branch, oldest])?
+                    > 0
+                {
+                    self.drop_crashes_below(branch, oldest)?;
+                }
                 (added, newest + 1)
             }
             None => {
                 self.run("DELETE FROM branch_commit WHERE branch = ?1", [branch])?;
+                self.drop_crashes_below(branch, i64::MAX)?;
                 (new.len(), 0)
             }
         };
-        for (commit, message) in new[..added].iter().rev() {
+        for (position, (commit, message)) in (first..).zip(new[..added].iter().rev()) {
             let id = self.commit(commit)?;
             self.run(
                 "UPDATE commit_ SET message = ?2, subject = ?3 WHERE id = ?1 AND message = ''",
                 params![id, message, subject(message)],
             )?;
             self.run("INSERT INTO branch_commit VALUES (?1, ?2, ?3)", [branch, position, id])?;
-            position += 1;
         }
-        Ok(())
+        self.count_crashes_from(branch, first)?;
+        let hash = ids_hash(new.iter().map(|(commit, _)| commit));
+        self.run("UPDATE branch SET listing_hash = ?2 WHERE id = ?1", [branch, hash]).map(drop)
     }
 
     /// Removes the listing of a branch.
     pub fn unlist(&mut self, branch: &BranchRef) -> Result<()> {
         let id = self.branch(branch)?;
         self.run("DELETE FROM branch_commit WHERE branch = ?1", [id])?;
+        self.drop_crashes_below(id, i64::MAX)?;
         self.run("DELETE FROM branch WHERE id = ?1", [id]).map(drop)
     }
 

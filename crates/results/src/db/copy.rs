@@ -4,6 +4,8 @@
 //! are therefore copied later: those of many commits together, some tests at a time. Verdicts of tests that were copied
 //! already change the copy at once.
 
+use std::time::{Duration, Instant};
+
 use rusqlite::Connection;
 
 use super::attempt::{columns, names};
@@ -13,6 +15,8 @@ use crate::error::{Error, Result};
 
 /// The number of rows that are copied in one transaction.
 const SLICE: usize = 300;
+/// The time that one transaction may take. Pages that are not in memory make it longer.
+const SLICE_TIME: Duration = Duration::from_millis(4);
 /// The number of commits that wait for a copy when copying begins. A query of a history looks them up one by one.
 const COMMITS_MAX: u64 = 200;
 /// Verdicts wait for the copy if this many times the rows wait with which copying begins.
@@ -129,6 +133,7 @@ impl Database {
     /// Copies the rows of the next tests, or ends the copy after the last test.
     fn copy_slice(&mut self) -> Result<()> {
         let Progress { next_test, width: (first, width), .. } = self.progress;
+        let begun = Instant::now();
         let copied = self.write(|batch| {
             let next = batch.connection.prepare_cached(NEXT)?.query_row([next_test], |row| row.get(0))?;
             let Some(test) = next else {
@@ -147,9 +152,12 @@ impl Database {
             return Ok(());
         };
         self.progress.next_test = next;
-        self.progress.width.1 = match copied {
-            _ if copied > SLICE => first,
-            _ if copied < SLICE / 4 => (width * 2).min(first.saturating_mul(16)),
+        self.progress.width.1 = match begun.elapsed() {
+            took if took > SLICE_TIME => (width / 2).max(1),
+            _ if copied > SLICE => first.min(width),
+            took if copied < SLICE / 2 && took < SLICE_TIME / 4 => {
+                width.saturating_mul(2).min(first.saturating_mul(16))
+            }
             _ => width,
         };
         Ok(())
@@ -159,5 +167,5 @@ impl Database {
 /// The number of tests of a slice: at first, and of the next one.
 fn width(commits: i64) -> (i64, i64) {
     let width = (i64::try_from(SLICE).unwrap_or(1) / commits.max(1)).max(1);
-    (width, width)
+    (width, 1)
 }

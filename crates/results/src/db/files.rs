@@ -68,6 +68,6 @@ impl Batch<'_> {
                 integer(plain_bytes)
             ],
         )?;
-        self.mark(commit, test)
+        self.mark(commit)
     }
 }

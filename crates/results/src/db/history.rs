@@ -18,10 +18,12 @@ const HISTORY: &str = concat!(
 );
 const ENTRY: &str =
     concat!("SELECT ", columns!(), " FROM attempt a WHERE a.commit_ = ?1 AND a.test = ?2 ORDER BY a.n");
-const BRANCH: &str =
-    "SELECT b.id FROM user u JOIN branch b ON b.user = u.id WHERE u.name = ?1 AND b.name = ?2";
-const COMMITS: &str = "SELECT c.id, c.sha, c.has_results FROM branch_commit l CROSS JOIN commit_ c ON c.id = l.commit_ \
+const BRANCH: &str = "SELECT b.id, b.listing_hash FROM user u JOIN branch b ON b.user = u.id WHERE u.name = ?1 AND b.name = ?2";
+const LISTED: &str = "SELECT commit_ FROM branch_commit WHERE branch = ?1 ORDER BY position DESC";
+const COMMITS: &str = "SELECT c.id, c.sha FROM branch_commit l CROSS JOIN commit_ c ON c.id = l.commit_ \
     WHERE l.branch = ?1 ORDER BY l.position DESC";
+const STORED: &str = "SELECT c.id FROM branch_commit l CROSS JOIN commit_ c ON c.id = l.commit_ \
+    WHERE l.branch = ?1 AND c.has_results = 1";
 /// Only the index is read.
 const CRASHES: &str = "SELECT a.commit_, a.test, a.n, a.crash, a.decisive, a.started, a.host FROM branch_commit l \
     CROSS JOIN attempt a INDEXED BY crash_by_commit ON a.commit_ = l.commit_ AND a.crash IS NOT NULL \
@@ -32,13 +34,56 @@ fn test_id(connection: &Connection, key: &ResultKey) -> Result<Option<i64>> {
     select.query_row([key.as_str()], |row| row.get(0)).optional()
 }
 
-fn branch_id(connection: &Connection, at: &BranchRef) -> Result<Option<i64>> {
+/// The number of a branch, and the hash of its listing.
+fn branch_id(connection: &Connection, at: &BranchRef) -> Result<Option<(i64, Option<i64>)>> {
     let names = [at.user.as_str(), at.branch.as_str()];
-    connection.prepare_cached(BRANCH)?.query_row(names, |row| row.get(0)).optional()
+    connection.prepare_cached(BRANCH)?.query_row(names, |row| Ok((row.get(0)?, row.get(1)?))).optional()
+}
+
+/// A hash of the commits of a listing in their order, and of their number.
+pub(super) fn ids_hash<'a>(commits: impl Iterator<Item = &'a CommitId>) -> i64 {
+    const PRIME: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut hash = PRIME;
+    for commit in commits {
+        for word in commit.as_str().as_bytes().chunks(8) {
+            let word = word.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+            hash = (hash ^ word).wrapping_mul(PRIME).rotate_left(29);
+        }
+    }
+    hash.cast_signed()
 }
 
 /// The number of commits by which the published listing of a branch can differ from the one in the database.
 const LISTING_LAG: usize = 100;
+
+/// The numbers of the commits of a listing that the database has, each with its place, in the order of the numbers.
+fn places(
+    connection: &Connection,
+    (branch, hash): (i64, Option<i64>),
+    history: &[HistoryEntry],
+) -> Result<Vec<(i64, usize)>> {
+    let mut places = Vec::with_capacity(history.len());
+    if hash == Some(ids_hash(history.iter().map(|entry| &entry.commit))) {
+        let mut select = connection.prepare_cached(LISTED)?;
+        let ids = select.query_map([branch], |row| row.get(0))?;
+        for (id, place) in ids.zip(0..history.len()) {
+            places.push((id?, place));
+        }
+    } else {
+        let mut select = connection.prepare_cached(COMMITS)?;
+        let (mut rows, mut next) = (select.query([branch])?, 0);
+        while let Some(row) = rows.next()? {
+            let sha = row.get_ref(1)?.as_str()?;
+            // The two listings have the same order.
+            let mut listed = history.iter().enumerate().skip(next).take(LISTING_LAG);
+            let Some((place, _)) = listed.find(|(_, entry)| entry.commit.as_str() == sha) else { continue };
+            next = place + 1;
+            places.push((row.get(0)?, place));
+        }
+    }
+    places.sort_unstable();
+    Ok(places)
+}
 
 /// Fills in one test at the commits of the listing of a branch, newest first. Returns which of them have results here;
 /// `None` if the branch is not in the database.
@@ -49,30 +94,33 @@ pub fn history(
     history: &mut [HistoryEntry],
 ) -> Result<Option<Vec<bool>>> {
     let Some(branch) = branch_id(connection, at)? else { return Ok(None) };
-    let (mut is_stored, mut places, mut next) = (vec![false; history.len()], Vec::new(), 0);
-    let mut select = connection.prepare_cached(COMMITS)?;
-    let mut rows = select.query([branch])?;
-    while let Some(row) = rows.next()? {
-        let sha = row.get_ref(1)?.as_str()?;
-        // The two listings have the same order.
-        let mut listed = history.iter().enumerate().skip(next).take(LISTING_LAG);
-        let Some((place, _)) = listed.find(|(_, entry)| entry.commit.as_str() == sha) else { continue };
-        next = place + 1;
-        if row.get(2)? {
-            is_stored[place] = true;
-            places.push((row.get::<_, i64>(0)?, place));
-        }
-    }
-    places.sort_unstable();
+    let places = places(connection, branch, history)?;
     if let Some(test) = test_id(connection, key)? {
-        let mut names = Names::new(connection)?;
+        let (mut names, mut next) = (Names::new(connection)?, 0);
         let mut select = connection.prepare_cached(HISTORY)?;
         let mut rows = select.query([test])?;
         while let Some(row) = rows.next()? {
-            let commit = row.get(13)?;
-            if let Ok(found) = places.binary_search_by_key(&commit, |(commit, _)| *commit) {
+            let commit: i64 = row.get(13)?;
+            // Most rows are in the order of the commits.
+            let found = match places.get(next) {
+                Some((of, _)) if *of == commit => Ok(next),
+                _ => places.binary_search_by_key(&commit, |(commit, _)| *commit),
+            };
+            if let Ok(found) = found {
+                next = found + 1;
                 let (decisive, attempt) = attempt(row, &mut names)?;
                 TestEntry::add_to(&mut history[places[found].1].entry, key, decisive, attempt);
+            }
+        }
+    }
+    let mut is_stored: Vec<bool> = history.iter().map(|entry| entry.entry.is_some()).collect();
+    if is_stored.contains(&false) {
+        let mut select = connection.prepare_cached(STORED)?;
+        let mut rows = select.query([branch.0])?;
+        while let Some(row) = rows.next()? {
+            let commit: i64 = row.get(0)?;
+            if let Ok(found) = places.binary_search_by_key(&commit, |(commit, _)| *commit) {
+                is_stored[places[found].1] = true;
             }
         }
     }
@@ -105,7 +153,7 @@ pub fn entry(
 /// The attempts that crashed at the commits of a branch, newest commit first; `None` if the branch is not in the
 /// database.
 pub fn crashes(connection: &Connection, at: &BranchRef) -> Result<Option<Vec<CrashEntry>>> {
-    let Some(branch) = branch_id(connection, at)? else { return Ok(None) };
+    let Some((branch, _)) = branch_id(connection, at)? else { return Ok(None) };
     let mut commits = NameTable::new(connection, "SELECT sha FROM commit_ WHERE id = ?1", parse)?;
     let mut tests = NameTable::new(connection, "SELECT key FROM test WHERE id = ?1", parse)?;
     let mut names = Names::new(connection)?;

@@ -6,6 +6,7 @@
 mod attempt;
 mod batch;
 mod copy;
+mod crashes;
 mod directories;
 mod facets;
 mod files;
@@ -36,15 +37,16 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 
 /// The version of the schema, in `user_version`.
-const VERSION: i64 = 6;
+const VERSION: i64 = 7;
 /// Entry N is the step from version N to N + 1.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
     include_str!("schema/5.sql"),
     include_str!("schema/6.sql"),
+    include_str!("schema/7.sql"),
 ];
 const VIEWS: &str = include_str!("schema/views.sql");
 /// `application_id`: "ktst".
@@ -68,7 +70,7 @@ struct Ids {
     kernels: HashMap<String, i64>,
     images: HashMap<String, i64>,
     /// The rows of `unpublished` that this process added.
-    unpublished: HashMap<i64, HashSet<i64>>,
+    unpublished: HashSet<i64>,
 }
 
 /// A row of `commit_`.
@@ -94,11 +96,12 @@ pub struct Database {
 
 impl Database {
     /// Opens the database. Creates it if it is missing, and checks it if the last writer did not stop cleanly.
-    /// `copy_rows` is the number of attempts that are copied together to the table in the order of tests.
-    pub fn open(layout: &Layout, disk: Disk, copy_rows: u64) -> Result<Self> {
+    /// `copy_rows` is the number of attempts that are copied together to the table in the order of tests, and `log_bytes`
+    /// the size to which the write-ahead log is allocated.
+    pub fn open(layout: &Layout, disk: Disk, copy_rows: u64, log_bytes: u64) -> Result<Self> {
         let path = layout.database();
         let error = |doing| Error::database(doing, &path);
-        let interrupted = std::fs::metadata(layout.database_log()).is_ok_and(|data| data.len() > 0);
+        let interrupted = log::has_transactions(&layout.database_log());
         disk.step(Step::Create(&path)).map_err(Error::io("open", &path))?;
         let connection = Connection::open(&path).map_err(error("open"))?;
         connection.busy_timeout(BUSY).map_err(error("open"))?;
@@ -119,6 +122,7 @@ impl Database {
             disk.sync_dir(layout.dir()).map_err(Error::io("sync", layout.dir()))?;
         }
         let progress = Self::progress(&connection, copy_rows).map_err(error("read"))?;
+        log::allocate(&connection, &layout.database_log(), log_bytes).map_err(error("open"))?;
         Ok(Self { connection, path, disk, ids: Ids::default(), progress, is_relaxed: false })
     }
 
@@ -138,7 +142,9 @@ impl Database {
         let Self { connection, path, disk, ids, progress, is_relaxed } = self;
         let error = || Error::database("write", path);
         connection.execute_batch("BEGIN IMMEDIATE").map_err(error())?;
-        let value = change(&mut Batch { connection, ids, progress }).map_err(error())?;
+        let mut batch = Batch::new(connection, ids, progress);
+        let value =
+            change(&mut batch).and_then(|value| batch.count_crashes().map(|()| value)).map_err(error())?;
         disk.step(Step::Commit(path)).map_err(Error::io("write", path))?;
         connection.execute_batch("COMMIT").map_err(error())?;
         if !*is_relaxed {

@@ -1,10 +1,10 @@
 //! The queries of the writer.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
-use model::{BranchRef, CommitId, Counts, ResultKey, Status};
+use model::{BranchRef, CommitId, Counts, Status};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::Database;
@@ -138,30 +138,17 @@ impl Database {
             .collect()
     }
 
-    /// The changes that the published files may lack, by commit.
-    pub fn unpublished(&self) -> Result<Vec<(CommitId, BTreeSet<ResultKey>)>> {
-        let sql = "SELECT c.sha, t.key FROM unpublished p JOIN commit_ c ON c.id = p.commit_ \
-                   LEFT JOIN test t ON t.id = p.test ORDER BY p.commit_";
-        let rows = self.connection.prepare(sql).and_then(|mut select| {
-            let rows = select.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
-            rows.collect::<rusqlite::Result<Vec<(String, Option<String>)>>>()
-        });
-        let mut changes: Vec<(CommitId, BTreeSet<ResultKey>)> = Vec::new();
-        for (sha, key) in rows.map_err(self.error())? {
-            let commit: CommitId = self.parse(&sha)?;
-            if changes.last().is_none_or(|(last, _)| *last != commit) {
-                changes.push((commit, BTreeSet::new()));
-            }
-            if let (Some(key), Some((_, keys))) = (key, changes.last_mut()) {
-                keys.insert(self.parse(&key)?);
-            }
-        }
-        Ok(changes)
+    /// The commits with results that the published files may lack.
+    pub fn unpublished(&self) -> Result<HashSet<CommitId>> {
+        self.commits_of("SELECT c.sha FROM unpublished p JOIN commit_ c ON c.id = p.commit_")
     }
 
     /// The commits that have results.
     pub fn commits(&self) -> Result<HashSet<CommitId>> {
-        let sql = "SELECT sha FROM commit_ WHERE has_results";
+        self.commits_of("SELECT sha FROM commit_ WHERE has_results")
+    }
+
+    fn commits_of(&self, sql: &str) -> Result<HashSet<CommitId>> {
         let rows = self.connection.prepare(sql).and_then(|mut select| {
             select.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()
         });

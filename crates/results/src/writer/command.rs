@@ -73,8 +73,10 @@ pub enum Command {
         floor: u64,
         error: Option<String>,
     },
-    /// The log of the database is written back.
-    WrittenBack,
+    /// This number of pages of the log are written back to the database.
+    WrittenBack {
+        pages: i32,
+    },
     Close,
 }
 

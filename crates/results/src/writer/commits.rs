@@ -130,11 +130,11 @@ impl Commits {
     pub fn load_unpublished(&mut self, db: &mut Database, number: u64) -> Result<usize> {
         let unpublished = db.unpublished()?;
         let count = unpublished.len();
-        for (commit, keys) in unpublished {
+        for commit in unpublished {
             self.load(db, &commit)?;
             if let Some(loaded) = self.loaded.get_mut(&commit) {
                 loaded.dirty = true;
-                loaded.touched = keys.into_iter().map(|key| (key, true)).collect();
+                loaded.touched = loaded.state.entries().keys().map(|key| (key.clone(), true)).collect();
             }
             self.unpublished.insert(commit, number);
         }
@@ -255,11 +255,6 @@ impl Commits {
         for commit in commits {
             self.unpublished.remove(commit);
         }
-    }
-
-    /// Whether the published files of a commit may lack a record.
-    pub fn is_unpublished(&self, commit: &CommitId) -> bool {
-        self.unpublished.contains_key(commit)
     }
 
     /// Changes a loaded commit. Returns whether anything changed.

@@ -5,7 +5,7 @@
 
 mod outcomes;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
@@ -78,8 +78,6 @@ pub struct Engine {
     in_flight: bool,
     files_in_flight: usize,
     packs_in_flight: usize,
-    /// The commits with durable published files for which the database does not have this yet.
-    confirming: VecDeque<CommitId>,
     /// The number of removals of commits, and the last one of each.
     removals: u64,
     removed: HashMap<CommitId, u64>,
@@ -138,7 +136,6 @@ impl Engine {
             in_flight: false,
             files_in_flight: 0,
             packs_in_flight: 0,
-            confirming: VecDeque::new(),
             removals: 0,
             removed: HashMap::new(),
             running_changed: false,
@@ -164,8 +161,7 @@ impl Engine {
             tracing::warn!("{error}");
         }
         loop {
-            let confirm_due = (!self.confirming.is_empty()).then(Instant::now);
-            let due = [self.due(), self.copy_due(), confirm_due].into_iter().flatten().min();
+            let due = [self.due(), self.copy_due()].into_iter().flatten().min();
             let Some(group) = self.commands.next(due) else { break };
             self.handle(group);
             if self.closing
@@ -183,7 +179,6 @@ impl Engine {
             if self.copy_due().is_some_and(|due| due <= Instant::now()) {
                 self.copy();
             }
-            self.confirm_some();
             if Database::log_is_large() && !self.is_writing_back {
                 self.is_writing_back = self.workers.write_back.send(()).is_ok();
             }
@@ -421,7 +416,6 @@ impl Engine {
             self.db.write(|batch| batch.remove(commit))?;
             self.removed.insert(commit.clone(), self.removals);
             self.commits.remove(commit);
-            self.confirming.retain(|confirming| confirming != commit);
             self.tree.remove(commit);
             self.branches.touch(commit);
         }
@@ -482,9 +476,9 @@ impl Engine {
             Command::Published(outcome) => self.published(outcome),
             Command::FilesWritten(written) => self.files_written(written),
             Command::Synced { floor, error } => self.synced(floor, error),
-            Command::WrittenBack => {
+            Command::WrittenBack { pages } => {
                 self.is_writing_back = false;
-                if let Err(error) = self.db.write_back_rest() {
+                if let Err(error) = self.db.write_back_rest(pages) {
                     tracing::warn!("{error}");
                 }
             }

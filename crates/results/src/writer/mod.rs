@@ -54,6 +54,9 @@ const COMPAT_TREE: usize = 100;
 
 /// The default number of attempts that are copied together to the table in the order of tests.
 const COPY_ROWS: u64 = 100_000;
+/// The default size of the write-ahead log of the database, which is written back when this is full. Tests open many
+/// databases.
+const LOG_BYTES: u64 = if cfg!(debug_assertions) { 1 << 20 } else { 16 << 20 };
 
 /// Settings.
 #[derive(Debug, Clone)]
@@ -68,6 +71,8 @@ pub struct Tuning {
     pub retry_failed_to_run: bool,
     /// The number of attempts that are copied together to the table in the order of tests.
     pub copy_rows: u64,
+    /// The size to which the write-ahead log of the database is allocated at the start.
+    pub log_bytes: u64,
 }
 
 impl Default for Tuning {
@@ -78,6 +83,7 @@ impl Default for Tuning {
             compat_tree: COMPAT_TREE,
             retry_failed_to_run: false,
             copy_rows: COPY_ROWS,
+            log_bytes: LOG_BYTES,
         }
     }
 }
@@ -160,7 +166,7 @@ impl Writer {
         let reader = Reader::open(layout.dir())?;
         let retry_failed_to_run = tuning.retry_failed_to_run;
         let shared = Arc::new(Shared { retry_failed_to_run, ..Shared::default() });
-        let db = Database::open(&layout, disk.clone(), tuning.copy_rows)?;
+        let db = Database::open(&layout, disk.clone(), tuning.copy_rows, tuning.log_bytes)?;
         let (commands, queue) = channel();
         let settings = (tuning.checkpoint_records, tuning.compat_tree);
         let (engine, opened) =

@@ -91,6 +91,8 @@ fn publish_loop(disk: &Disk, reader: &Reader, queue: &Receiver<Pass>, engine: &S
 fn files_loop(disk: &Disk, reader: &Reader, queue: &Receiver<Chore>, engine: &Sender<Command>) {
     let mut writer = TreeWriter::new(reader, disk, &reader.layout);
     let mut backlog = Backlog::new(reader);
+    // Whether files were written that are not durable. Blobs are.
+    let mut is_unsynced = false;
     loop {
         let chore = if backlog.is_empty() {
             queue.recv().map_err(|_| TryRecvError::Disconnected)
@@ -99,11 +101,15 @@ fn files_loop(disk: &Disk, reader: &Reader, queue: &Receiver<Chore>, engine: &Se
         };
         let report = match chore {
             Ok(Chore::Files(files)) => {
+                is_unsynced |= !files.files.is_empty();
                 Some(Command::FilesWritten(write_files(files, &mut writer, &mut backlog)))
             }
             Ok(Chore::SyncAll { floor }) => {
                 let dir = reader.output_dir();
-                let error = disk.sync_all(dir).map_err(Error::io("sync", dir)).err();
+                // It also writes what other programs wrote to the file system.
+                let result = if is_unsynced { disk.sync_all(dir) } else { Ok(()) };
+                is_unsynced &= result.is_err();
+                let error = result.map_err(Error::io("sync", dir)).err();
                 Some(Command::Synced { floor, error: error.map(|error| error.to_string()) })
             }
             Ok(Chore::Trees(tasks)) => {

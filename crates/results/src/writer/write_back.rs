@@ -8,10 +8,11 @@ use crate::db::LogWriter;
 /// Writes the log back on each request.
 pub fn write_back_loop(log: &LogWriter, queue: &Receiver<()>, engine: &Sender<Command>) {
     for () in queue {
-        if let Err(error) = log.write_back() {
+        let pages = log.write_back().unwrap_or_else(|error| {
             tracing::warn!("{error}");
-        }
-        if engine.send(Command::WrittenBack).is_err() {
+            0
+        });
+        if engine.send(Command::WrittenBack { pages }).is_err() {
             return;
         }
     }

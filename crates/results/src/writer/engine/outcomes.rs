@@ -8,9 +8,6 @@ use super::{BACK_OFF, Engine};
 use crate::error::Error;
 use crate::notes::Note;
 
-/// The number of tests of which the database records at once that their published files are durable.
-const CONFIRM_MAX: usize = 1000;
-
 impl Engine {
     pub(super) fn published(&mut self, outcome: PassResult) {
         self.in_flight = false;
@@ -101,25 +98,18 @@ impl Engine {
         self.synced = floor;
     }
 
-    /// Plans to record which commits have durable published files, so that the next writer does not write them again.
+    /// Records which commits have durable published files, so that the next writer does not write them again.
     fn confirm(&mut self, floor: u64) {
         let commits = self.commits.published(floor);
-        self.commits.confirmed(&commits);
-        self.confirming.extend(commits);
-    }
-
-    /// Records it of some tests: of all tests of a large commit, verdicts would have to wait for too long.
-    pub(super) fn confirm_some(&mut self) {
-        let Some(commit) = self.confirming.pop_front() else { return };
-        // A new record is not in the published files. A later checkpoint confirms all.
-        if self.commits.is_unpublished(&commit) {
+        if commits.is_empty() {
             return;
         }
-        match self.db.write_later(|batch| batch.published(&commit, CONFIRM_MAX)) {
-            Ok(true) => {}
-            Ok(false) => self.confirming.push_front(commit),
+        self.commits.confirmed(&commits);
+        if let Err(error) =
+            self.db.write_later(|batch| commits.iter().try_for_each(|commit| batch.published(commit)))
+        {
             // Harmless: the next writer publishes these files again.
-            Err(error) => tracing::warn!("{error}"),
+            tracing::warn!("{error}");
         }
     }
 
@@ -133,9 +123,6 @@ impl Engine {
                 return;
             }
             self.confirm(floor);
-        }
-        while !self.confirming.is_empty() {
-            self.confirm_some();
         }
     }
 }

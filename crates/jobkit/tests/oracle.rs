@@ -90,6 +90,8 @@ struct Slot {
     batch: Option<Running>,
     waiting: bool,
     rests: bool,
+    /// The groups whose batches failed here since the last success. An executor that rests may serve the others.
+    suspects: BTreeSet<String>,
 }
 
 /// A batch: its unfinished jobs, how many are done, and the charge in the list of usage.
@@ -136,7 +138,10 @@ impl Model {
             spec.amounts.insert("memory".into(), memory);
             spec.budget = Duration::from_millis(budget);
             let id = scheduler.add_executor(&spec, 0);
-            slots.insert(id, Slot { spec, batch: None, waiting: false, rests: false });
+            slots.insert(
+                id,
+                Slot { spec, batch: None, waiting: false, rests: false, suspects: BTreeSet::new() },
+            );
         }
         let (jobs, usage, ended) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
         Self { scheduler, now: 0, jobs, slots, usage, ended, submitted: 0, exact }
@@ -166,7 +171,9 @@ impl Model {
 
     fn granted(&mut self, grant: &Grant) {
         let slot = &self.slots[&grant.executor];
-        assert!(slot.batch.is_none() && !slot.rests, "one batch at a time, none while it rests");
+        assert!(slot.batch.is_none(), "one batch at a time");
+        let suspected = slot.suspects.contains(&*grant.group);
+        assert!(!slot.rests || !suspected, "it rests, and a batch of the group failed on it");
         let jobs: Vec<Job> = grant.jobs.iter().map(|id| self.jobs[id].clone()).collect();
         let first = &jobs[0];
         for job in &jobs {
@@ -191,6 +198,7 @@ impl Model {
         }
         let slot = self.slots.get_mut(&grant.executor).expect("the model has it");
         slot.waiting = false;
+        slot.rests = false;
         slot.batch = Some(Running { id: grant.batch, jobs: grant.jobs.clone(), done: 0, charge });
     }
 
@@ -272,8 +280,14 @@ impl Model {
         let slot = self.slots.get_mut(&id).expect("the model has it");
         let Some(Running { id: batch, jobs, done, charge }) = slot.batch.take() else { return };
         let open = jobs.iter().any(|job| !self.jobs[job].cancelling);
+        let group = charge.0.clone();
         let failed = matches!(end, BatchEnd::Failed(_)) || (matches!(end, BatchEnd::Finished) && open);
         slot.rests = failed;
+        if failed {
+            slot.suspects.insert(group);
+        } else if !open && done > 0 {
+            slot.suspects.clear();
+        }
         let host = slot.spec.host.clone();
         self.usage.remove(self.usage.iter().position(|other| *other == charge).expect("the model has it"));
         let (group, _, since) = charge;
@@ -343,10 +357,7 @@ impl Model {
 
     fn claim(&mut self, id: ExecutorId) {
         match self.scheduler.claim(id, self.now) {
-            Claim::Granted(grant) => {
-                self.slots.get_mut(&id).expect("the model has it").rests = false;
-                self.granted(&grant);
-            }
+            Claim::Granted(grant) => self.granted(&grant),
             Claim::Waiting => self.slots.get_mut(&id).expect("the model has it").waiting = true,
             Claim::Gone => unreachable!("no executor is removed"),
         }

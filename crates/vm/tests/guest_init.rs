@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -16,9 +15,12 @@ fn function(name: &str) -> &'static str {
     &INIT[begin..end]
 }
 
+/// Writes a script in another process. A child that another test starts at this time has the open files of this process until
+/// it executes its program, and the kernel does not execute a file that is open for writing.
 fn script(path: &Path, text: &str) {
-    std::fs::write(path, format!("#!/bin/bash\n{text}\n")).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let write = "printf '#!/bin/bash\\n%s\\n' \"$2\" >\"$1\" && chmod 755 \"$1\"";
+    let status = Command::new("sh").args(["-c", write, "sh"]).arg(path).arg(text).status().unwrap();
+    assert!(status.success());
 }
 
 /// Calls `build` for a directory with these scripts. Returns its status and what was called.

@@ -13,6 +13,8 @@ use crate::own;
 const ATTEMPTS: u32 = 100;
 /// The prefix of the directories in the directory of temporary files. No other program uses it.
 const PREFIX: &str = ".ktest-tmp-";
+/// The end of the name of a locked directory. Earlier versions did not lock theirs, which may be in use.
+const SUFFIX: &str = ".tmp";
 
 /// A temporary directory of this program. It is removed with its contents when the value is dropped, even if untrusted
 /// code removed permissions or created a tree of any depth there.
@@ -32,7 +34,7 @@ impl Scratch {
     pub fn new_in(parent: &Path, prefix: &str) -> io::Result<Self> {
         drop(Self::abandoned(parent, prefix));
         for _ in 0..ATTEMPTS {
-            let path = tempfile::Builder::new().prefix(prefix).tempdir_in(parent)?.keep();
+            let path = tempfile::Builder::new().prefix(prefix).suffix(SUFFIX).tempdir_in(parent)?.keep();
             match lock(&path) {
                 Ok(Some(lock)) => return Ok(Self { path, _lock: Some(lock) }),
                 // Another process looks for abandoned directories.
@@ -53,8 +55,10 @@ impl Scratch {
     #[must_use]
     pub fn abandoned(parent: &Path, prefix: &str) -> Vec<Self> {
         let entries = own::list(parent).unwrap_or_default().into_iter();
-        let ours = entries
-            .filter(|entry| entry.is_dir && entry.name.as_encoded_bytes().starts_with(prefix.as_bytes()));
+        let ours = entries.filter(|entry| {
+            let name = entry.name.as_encoded_bytes();
+            entry.is_dir && name.starts_with(prefix.as_bytes()) && name.ends_with(SUFFIX.as_bytes())
+        });
         ours.filter_map(|entry| Some(Self { _lock: Some(lock(&entry.path).ok()??), path: entry.path }))
             .collect()
     }
@@ -109,22 +113,24 @@ mod tests {
         // The file of a killed program is closed, but its value is not dropped.
         let Scratch { path: left, _lock: lock } = &*std::mem::ManuallyDrop::new(killed);
         rustix::fs::flock(lock.as_ref().unwrap(), FlockOperation::Unlock).unwrap();
-        own::create_dir(&parent.path().join(".y-1")).unwrap();
-        std::os::unix::fs::symlink(".y-1", parent.path().join(".x-link")).unwrap();
+        own::create_dir(&parent.path().join(".y-1.tmp")).unwrap();
+        own::create_dir(&parent.path().join(".x-of-an-earlier-version")).unwrap();
+        std::os::unix::fs::symlink(".y-1.tmp", parent.path().join(".x-link.tmp")).unwrap();
         let third = new();
         let existing = [first.path(), third.path()].map(|path| path.file_name().unwrap().to_owned());
-        let mut expected = [&existing[..], &[".x-link".into(), ".y-1".into()]].concat();
+        let others = [".x-link.tmp", ".x-of-an-earlier-version", ".y-1.tmp"];
+        let mut expected = [&existing[..], &others.map(Into::into)].concat();
         expected.sort();
         assert_eq!(names(), expected);
         assert!(!left.exists());
         drop((first, third));
-        assert_eq!(names(), [".x-link", ".y-1"]);
+        assert_eq!(names(), others);
     }
 
     #[test]
     fn a_directory_of_another_user_is_not_abandoned() {
         let parent = tempfile::tempdir().unwrap();
-        let foreign = parent.path().join(".x-1");
+        let foreign = parent.path().join(".x-1.tmp");
         own::create_dir(&foreign).unwrap();
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(&foreign, Some(4242), None).unwrap();

@@ -47,7 +47,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_killed_build_left_is_removed() {
         let parent = tempfile::tempdir().unwrap();
-        let left = parent.path().join(".ktest-image-x");
+        let left = parent.path().join(".ktest-image-x.tmp");
         own::create_dir_all(&left.join("mmdebstrap.1/proc")).unwrap();
         let running = create_in(parent.path(), InstallMode::Root).await.unwrap();
         assert!(!left.exists());

@@ -7,7 +7,6 @@ use fsx::own;
 use model::Arch;
 
 use crate::error::{BuildError, SourceError};
-use crate::id::hash_fields;
 use crate::store::Kernel;
 
 /// The boot image.
@@ -39,21 +38,10 @@ pub fn find(dir: &Path, arch: Arch) -> Result<Kernel, BuildError> {
     let image_hash = fsx::digest::sha256_hex(&bytes);
     let existing = |name: &str| Some(dir.join(name)).filter(|path: &PathBuf| path.is_file());
     Ok(Kernel {
-        id: hash_fields(["folder", &image_hash, &release]),
-        arch,
-        image,
-        image_hash,
         modules: Some(dir.to_owned()).filter(|dir| dir.join("lib/modules").join(&release).is_dir()),
-        release,
-        config: dir.join("config"),
         initrd: existing("initramfs"),
         vmlinux: existing("vmlinux"),
-        headers: None,
-        objects: 0,
-        cached: true,
-        tolerated: Vec::new(),
-        unknown_options: Vec::new(),
-        fetched: None,
+        ..Kernel::in_place("folder", arch, (image, image_hash), release, dir.join("config"))
     })
 }
 

@@ -6,7 +6,6 @@ use fsx::own;
 use model::Arch;
 
 use crate::error::{BuildError, SourceError};
-use crate::id::hash_fields;
 use crate::store::Kernel;
 
 /// The kernel in a source tree or object directory after `make`. Its modules are those that `make modules_install`
@@ -25,21 +24,9 @@ pub fn find(dir: &Path, arch: Arch) -> Result<Kernel, BuildError> {
     let image_hash = fsx::digest::file(&image)?;
     let existing = |path: PathBuf| Some(path).filter(|path| path.exists());
     Ok(Kernel {
-        id: hash_fields(["in place", &image_hash, &release]),
-        arch,
-        image,
-        image_hash,
         modules: existing(dir.join("modules")).filter(|dir| dir.join("lib/modules").join(&release).is_dir()),
-        release,
-        config: dir.join(".config"),
-        initrd: None,
         vmlinux: existing(dir.join("vmlinux")),
-        headers: None,
-        objects: 0,
-        cached: true,
-        tolerated: Vec::new(),
-        unknown_options: Vec::new(),
-        fetched: None,
+        ..Kernel::in_place("in place", arch, (image, image_hash), release, dir.join(".config"))
     })
 }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::cache::Cache;
 use crate::check::UnmetOption;
 use crate::error::{BuildError, InfrastructureError};
+use crate::id::hash_fields;
 
 /// A kernel that can be booted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +49,36 @@ pub struct Kernel {
     pub tolerated: Vec<String>,
     /// Required options that the source does not define.
     pub unknown_options: Vec<String>,
+}
+
+impl Kernel {
+    /// A kernel that the user provides, used in place and never stored: the image with its hash, without any other file
+    /// than the configuration. `kind` distinguishes its id from those of other kinds.
+    pub(crate) fn in_place(
+        kind: &str,
+        arch: Arch,
+        (image, image_hash): (PathBuf, String),
+        release: String,
+        config: PathBuf,
+    ) -> Self {
+        Self {
+            id: hash_fields([kind, &image_hash, &release]),
+            arch,
+            image,
+            image_hash,
+            modules: None,
+            release,
+            config,
+            initrd: None,
+            vmlinux: None,
+            headers: None,
+            objects: 0,
+            cached: true,
+            fetched: None,
+            tolerated: Vec::new(),
+            unknown_options: Vec::new(),
+        }
+    }
 }
 
 /// The description of a stored kernel: `meta.json`.
@@ -282,7 +313,6 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::hash_fields;
 
     fn meta() -> Meta {
         Meta {

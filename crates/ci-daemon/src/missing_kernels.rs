@@ -20,9 +20,8 @@ const LOOK_UP_S: u64 = 120;
 
 /// The kernels of the configuration that neither the store nor the mirror has, one error for each.
 pub async fn look_up(config: &Config, ktest: &Path) -> Vec<String> {
-    let user_groups = config.user_groups.values().flat_map(BTreeMap::values);
     let mut groups: BTreeMap<&StoreKernel, &str> = BTreeMap::new();
-    for group in config.test_groups.values().chain(user_groups) {
+    for group in config.all_groups() {
         for kernel in &group.kernels {
             groups.entry(kernel).or_insert(group.name.as_str());
         }

@@ -19,8 +19,7 @@ pub struct UpstreamBuild {
 /// The kernels of upstream that groups name, each with what to build or why it cannot be built.
 #[must_use]
 pub fn resolve(config: &Config) -> BTreeMap<StoreKernel, Result<UpstreamBuild, String>> {
-    let user_groups = config.user_groups.values().flat_map(BTreeMap::values);
-    let named = config.test_groups.values().chain(user_groups).flat_map(|group| &group.kernels);
+    let named = config.all_groups().flat_map(|group| &group.kernels);
     let kernels: BTreeMap<&StoreKernel, UpstreamKernel> =
         named.filter_map(|name| Some((name, UpstreamKernel::parse(name)?.ok()?))).collect();
     if kernels.is_empty() {

@@ -60,6 +60,11 @@ impl Config {
         self.groups_of(branch).flat_map(|group| &group.tests).collect()
     }
 
+    /// All test groups: those of the main file, then those of the users' files.
+    pub fn all_groups(&self) -> impl Iterator<Item = &TestGroup> {
+        self.test_groups.values().chain(self.user_groups.values().flat_map(BTreeMap::values))
+    }
+
     /// All watched branches, by user and name.
     pub fn all_branches(&self) -> impl Iterator<Item = &Branch> {
         self.branches.values()

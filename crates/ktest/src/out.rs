@@ -11,13 +11,13 @@ use std::time::Duration;
 use fsx::lock::{Lock, LockError};
 use fsx::untrusted::{Dir, UntrustedError};
 use model::marker::StatusLine;
-use model::{SubtestName, TestPath};
+use model::{ArtifactName, SubtestName, TestPath};
 use vm::console::CappedLog;
 use vm::supervise::FinishedSubtest;
 
 mod collect;
 
-pub(crate) use collect::{ARTIFACTS, Keep};
+pub(crate) use collect::Keep;
 
 /// The limits of the full log in bytes. The log is written up to the first limit; of the remainder, only the end is
 /// kept, up to the second limit.
@@ -80,7 +80,7 @@ impl Out {
         };
         make_dir(&dir, Path::new("out"))?;
         make_dir(&dir, Path::new(FILES))?;
-        dir.remove_tree(Path::new(FILES).join(ARTIFACTS))?;
+        dir.remove_tree(Path::new(FILES).join(ArtifactName::DIR))?;
         let full = BufWriter::new(new_log(&dir, &Path::new("out").join(test.dotted()))?);
         let full_rest = CappedLog::tail(FULL_LOG_TAIL);
         let test = test.clone();

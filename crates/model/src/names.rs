@@ -204,6 +204,10 @@ impl FromStr for ArtifactName {
 }
 
 impl ArtifactName {
+    /// The directory of the artifacts that a test leaves: below the directory that it writes to, and below that of the result
+    /// of a subtest.
+    pub const DIR: &str = "artifacts";
+
     /// Whether a test may leave an artifact with this name: it is none of those that the runner makes.
     #[must_use]
     pub fn is_of_test(&self) -> bool {
@@ -274,6 +278,14 @@ impl FromStr for StoreKernel {
         } else {
             Err(bad("a store kernel", text, "use parts of letters, digits and . _ - +, separated by /"))
         }
+    }
+}
+
+impl StoreKernel {
+    /// The first part: the distribution, or the kernel source.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        self.0.split('/').next().unwrap_or_default()
     }
 }
 

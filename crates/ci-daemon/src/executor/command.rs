@@ -51,7 +51,7 @@ pub struct Tools {
 impl Tools {
     /// The package repository of a kernel; `None` for those of Debian.
     fn source_of(&self, kernel: &StoreKernel) -> Option<&PackageRepo> {
-        self.kernel_sources.iter().find(|source| kernel.as_str().split('/').next() == Some(source.name()))
+        self.kernel_sources.iter().find(|source| source.name() == kernel.source())
     }
 
     /// The command line of an order for a slot of a host. Only this machine supports a checkout in `deps`.

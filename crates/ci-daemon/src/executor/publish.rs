@@ -8,9 +8,7 @@ use results::{LogKind, PlainFile};
 use super::run::BatchRun;
 use super::work_file;
 
-/// The directory of the artifacts that a test left for a subtest.
-pub(super) const ARTIFACTS: &str = "artifacts";
-/// The maximum number of entries of this directory.
+/// The maximum number of entries of the directory of artifacts.
 const MAX_ARTIFACTS: u64 = 100;
 
 impl BatchRun<'_> {
@@ -53,7 +51,7 @@ impl BatchRun<'_> {
             ("build.log", "out/build.log"),
             ("coverage.info", "out/coverage.info"),
         ] {
-            self.publish_artifact(&keys, name, Path::new(file)).await;
+            self.publish_artifact(&keys, of_runner(name), Path::new(file)).await;
         }
     }
 
@@ -63,22 +61,25 @@ impl BatchRun<'_> {
             Ok(names) => names,
             Err(error) => return self.log.line(format!("{} is lost: {error}", dir.display())),
         };
-        for name in names {
-            let is_of_test = name.parse().is_ok_and(|name: ArtifactName| name.is_of_test());
-            if is_of_test {
-                self.publish_artifact(std::slice::from_ref(key), &name, &dir.join(&name)).await;
-            }
+        let names = names.into_iter().filter_map(|name| name.parse().ok());
+        for name in names.filter(ArtifactName::is_of_test) {
+            let file = dir.join(name.as_str());
+            self.publish_artifact(std::slice::from_ref(key), name, &file).await;
         }
     }
 
     /// Publishes an artifact, if the run created it.
-    pub(super) async fn publish_artifact(&self, keys: &[ResultKey], name: &str, file: &Path) {
-        let artifact = name.parse().expect("the name of an artifact");
+    pub(super) async fn publish_artifact(&self, keys: &[ResultKey], name: ArtifactName, file: &Path) {
         if let Some(file) = self.open(file).await
             && let Err(error) =
-                self.slot.writer.publish_artifact(&self.first.commit, keys, artifact, file).await
+                self.slot.writer.publish_artifact(&self.first.commit, keys, name.clone(), file).await
         {
             tracing::error!("the {name} of a run of {} is lost: {error}", self.first.unit.test);
         }
     }
+}
+
+/// The name of an artifact that the runner makes.
+pub(super) fn of_runner(name: &str) -> ArtifactName {
+    name.parse().expect("the name of an artifact")
 }

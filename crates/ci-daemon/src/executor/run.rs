@@ -12,7 +12,7 @@ use fsx::untrusted::Dir;
 use gitio::GitError;
 use jobkit::{Batch, Executor, ExecutorLog};
 use model::snapshot::BatchStatus;
-use model::{HostName, RepoName, ResultKey, StoreKernel, SubtestName, Verdict};
+use model::{ArtifactName, HostName, RepoName, ResultKey, StoreKernel, SubtestName, Verdict};
 use results::notes::{BuildNote, Note};
 use results::{TestParts, VerdictRecord, Writer};
 use spawn::{Child, Exit, SpawnError, lines};
@@ -22,7 +22,7 @@ use tokio::task::{JoinError, JoinHandle};
 use super::batch::{Action, BatchEnd, BatchState, ReportedBuild, ReportedVerdict};
 use super::command::{Tools, ktest_run};
 use super::live::LiveLog;
-use super::publish::ARTIFACTS;
+use super::publish::of_runner;
 use crate::missing_kernels;
 use crate::plan::PlannedJob;
 use fsx::clock::unix_seconds as now;
@@ -420,10 +420,11 @@ impl<'a> BatchRun<'a> {
             self.publish_log(&key, recorded.attempt, log).await;
         }
         for name in ["crash", "vmcore"] {
-            self.publish_artifact(std::slice::from_ref(&key), name, &reported.dir.join(name)).await;
+            let file = reported.dir.join(name);
+            self.publish_artifact(std::slice::from_ref(&key), of_runner(name), &file).await;
         }
         if reported.verdict != Verdict::Passed {
-            self.publish_artifacts_of_test(&key, &reported.dir.join(ARTIFACTS)).await;
+            self.publish_artifacts_of_test(&key, &reported.dir.join(ArtifactName::DIR)).await;
         }
         // Sent before the job ends, so that the daemon receives the verdict first.
         let event = ExecutorEvent::Verdict { job: job.payload.clone(), verdict: reported.verdict, duration };

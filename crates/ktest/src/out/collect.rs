@@ -8,8 +8,6 @@ use model::{ArtifactName, SubtestName};
 
 use super::{FILES, Out, make_dir};
 
-/// The directory of the artifacts, below the directory of the tests and below that of a subtest.
-pub(crate) const ARTIFACTS: &str = "artifacts";
 /// The maximum number of entries of a directory that is searched.
 const MAX_ENTRIES: u64 = 100_000;
 /// The limits for a subtest: files, and bytes.
@@ -38,14 +36,17 @@ pub struct Collected {
 
 impl Out {
     /// The limits, for a message.
-    pub const COLLECT_LIMITS: &'static str =
-        "the limits are 64 files and 64 MiB for a subtest, 1 GiB for a run";
+    #[must_use]
+    pub fn collect_limits() -> String {
+        let (mib, gib) = (MAX_BYTES >> 20, MAX_RUN_BYTES >> 30);
+        format!("the limits are {MAX_FILES} files and {mib} MiB for a subtest, {gib} GiB for a run")
+    }
 
     /// Moves the artifacts of a subtest to its directory, or removes them.
     pub fn collect(&mut self, subtest: &SubtestName, keep: Keep) -> Result<Collected, UntrustedError> {
         let found = self.artifacts(subtest)?;
         let mut collected = Collected::default();
-        let to = self.relative(subtest).join(ARTIFACTS);
+        let to = self.relative(subtest).join(ArtifactName::DIR);
         let mut bytes = 0;
         for (path, name, size) in found {
             if keep == Keep::No {
@@ -70,7 +71,7 @@ impl Out {
 
     /// The files that have the name of the subtest, with the names and sizes of the artifacts.
     fn artifacts(&self, subtest: &SubtestName) -> Result<Vec<(PathBuf, ArtifactName, u64)>, UntrustedError> {
-        let below = Path::new(FILES).join(ARTIFACTS).join(subtest.as_str());
+        let below = Path::new(FILES).join(ArtifactName::DIR).join(subtest.as_str());
         let (Some(dir), Some(last)) = (below.parent(), below.file_name()) else { return Ok(Vec::new()) };
         let entries = match self.dir.list(dir, MAX_ENTRIES) {
             Ok(entries) => entries,
@@ -107,7 +108,7 @@ mod tests {
     fn files_with_the_name_of_a_subtest_become_its_artifacts() {
         let dir = tempfile::tempdir().unwrap();
         let mut out = Out::create(dir.path(), &"a".parse().unwrap(), &[]).unwrap();
-        let artifacts = out.files().join(ARTIFACTS);
+        let artifacts = out.files().join(ArtifactName::DIR);
         std::fs::create_dir_all(artifacts.join("generic")).unwrap();
         let subtest: SubtestName = "generic/001".parse().unwrap();
         let files = ["001.full", "001.out.bad", "001.log", "001.crash", "001.a b", "0010.full", "002.full"];
@@ -120,7 +121,7 @@ mod tests {
 
         let collected = out.collect(&subtest, Keep::Yes).unwrap();
         assert_eq!((names(&collected), collected.excess), (vec!["full", "out.bad"], 0));
-        let kept = out.subtest_dir(&subtest).join(ARTIFACTS);
+        let kept = out.subtest_dir(&subtest).join(ArtifactName::DIR);
         assert_eq!(std::fs::read_to_string(kept.join("out.bad")).unwrap(), "001.out.bad");
         assert_eq!(out.collect(&subtest, Keep::Yes).unwrap(), Collected::default());
 
@@ -134,7 +135,7 @@ mod tests {
     fn what_exceeds_the_limits_stays() {
         let dir = tempfile::tempdir().unwrap();
         let mut out = Out::create(dir.path(), &"a".parse().unwrap(), &[]).unwrap();
-        let artifacts = out.files().join(ARTIFACTS);
+        let artifacts = out.files().join(ArtifactName::DIR);
         std::fs::create_dir(&artifacts).unwrap();
         let subtest: SubtestName = "x".parse().unwrap();
         for at in 0..MAX_FILES + 3 {
@@ -152,7 +153,7 @@ mod tests {
         let outside = tempfile::tempdir().unwrap();
         let mut out = Out::create(dir.path(), &"a".parse().unwrap(), &[]).unwrap();
         std::fs::write(outside.path().join("x.full"), "secret").unwrap();
-        std::os::unix::fs::symlink(outside.path(), out.files().join(ARTIFACTS)).unwrap();
+        std::os::unix::fs::symlink(outside.path(), out.files().join(ArtifactName::DIR)).unwrap();
         assert!(out.collect(&"x".parse().unwrap(), Keep::Yes).is_err());
         assert!(outside.path().join("x.full").exists());
     }

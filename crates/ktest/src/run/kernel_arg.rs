@@ -90,18 +90,13 @@ pub fn parse_kernel(
         };
     }
     match text.parse::<StoreKernel>() {
-        Ok(name) if is_of(&name, "debian") || stored(&name, cache) => Ok(KernelFrom::Named(name)),
-        Ok(name) if repos.iter().any(|repo| is_of(&name, repo.name())) => {
+        Ok(name) if name.source() == "debian" || stored(&name, cache) => Ok(KernelFrom::Named(name)),
+        Ok(name) if repos.iter().any(|repo| repo.name() == name.source()) => {
             NamedKernel::parse(&name, repos, Arch::X86_64)?;
             Ok(KernelFrom::Named(name))
         }
         _ => directory(path).map(|dir| KernelFrom::Source(KernelSource::WorkingTree(dir))),
     }
-}
-
-/// Whether `origin` is the first part of a name.
-fn is_of(name: &StoreKernel, origin: &str) -> bool {
-    name.as_str().split('/').next() == Some(origin)
 }
 
 /// Whether the store has a kernel with this name, for any architecture.

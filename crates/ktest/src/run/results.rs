@@ -60,7 +60,7 @@ impl<'a> Results<'a> {
             notes.push(format!(
                 "{} artifacts of the test not saved: {}",
                 collected.excess,
-                Out::COLLECT_LIMITS
+                Out::collect_limits()
             ));
         }
         notes

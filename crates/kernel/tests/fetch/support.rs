@@ -34,7 +34,7 @@ impl Repository {
         };
         let depends = if depends.is_empty() { String::new() } else { format!("Depends: {depends}\n") };
         let control = format!(
-            "Package: {name}\nVersion: {version}\nArchitecture: amd64\nMaintainer: nobody <nobody@example.org>\n\
+            "Package: {name}\nVersion: {version}\nArchitecture: amd64\nMaintainer: test <test@example.org>\n\
              {depends}Description: a test\n"
         );
         put("DEBIAN/control", control.as_bytes());

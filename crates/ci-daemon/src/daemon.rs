@@ -22,7 +22,7 @@ use crate::audit::{AuditAction, AuditLog, Requester};
 use crate::executor::placement;
 use crate::executor::pool::ExecutorPool;
 use crate::executor::run::ExecutorEvent;
-use crate::farm::{Farm, FarmEvent, Identity, RecordedVerdicts, unconfirmed};
+use crate::farm::{Command, Farm, FarmEvent, Identity, RecordedVerdicts, unconfirmed};
 use crate::missing_kernels::MissingKernels;
 use crate::plan::{JobRef, PlannedJob};
 use crate::publisher::Publisher;
@@ -383,7 +383,12 @@ impl<'a> Parts<'a> {
     }
 
     async fn handle(&mut self, event: FarmEvent) {
-        for command in self.farm.handle(event) {
+        let commands = self.farm.handle(event);
+        self.carry_out(commands).await;
+    }
+
+    async fn carry_out(&mut self, commands: Vec<Command>) {
+        for command in commands {
             if let Some((job, verdict)) = self.publisher.carry_out(command).await {
                 if let Some(verdict) = &verdict {
                     self.progress.verdict(&job, verdict, Duration::ZERO);
@@ -399,7 +404,7 @@ impl<'a> Parts<'a> {
         }
         if let ExecutorEvent::KernelNotFound { kernel, cause, .. } = &event {
             self.missing_kernels.report(kernel.clone(), cause.clone(), now());
-            self.take_view(self.farm.view().clone());
+            self.take_view(self.farm.view().clone()).await;
         }
         self.handle(FarmEvent::Executor(event)).await;
         self.progress.batches(self.farm.batches());
@@ -413,12 +418,13 @@ impl<'a> Parts<'a> {
         self.publisher.list_branches(&view).await;
         quota::apply(&mut view, &self.usage);
         self.hook_problem = self.hook.set(view.config.hook.as_ref()).await;
-        self.take_view(view);
+        self.take_view(view).await;
     }
 
-    fn take_view(&mut self, mut view: View) {
+    async fn take_view(&mut self, mut view: View) {
         self.missing_kernels.apply(&mut view, now());
-        self.farm.take_view(view, self.publisher.history());
+        let commands = self.farm.take_view(view, self.publisher.history());
+        self.carry_out(commands).await;
         let farm = &mut self.farm;
         self.progress.left(|| farm.left(COUNTED));
     }

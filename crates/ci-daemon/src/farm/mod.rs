@@ -52,6 +52,8 @@ pub struct Farm {
     batches: BTreeMap<String, BatchProgress>,
     ended: EndedJobs,
     reruns: Reruns,
+    /// Requested reruns of tests that no fetched branch has, while branches are still being fetched.
+    waiting: Vec<(JobRef, PathBuf)>,
     /// Builds that differed from a clean one, newest last. They are shown until the daemon restarts.
     alarms: VecDeque<String>,
 }
@@ -125,6 +127,7 @@ impl Farm {
             batches: BTreeMap::new(),
             ended: EndedJobs::default(),
             reruns: Reruns::default(),
+            waiting: Vec::new(),
             alarms: VecDeque::new(),
             view,
         }
@@ -137,11 +140,13 @@ impl Farm {
         self
     }
 
-    /// Applies a new view and replans.
-    pub fn take_view(&mut self, view: View, history: HashMap<model::ResultKey, History>) {
+    /// Applies a new view, replans, and handles the requests that waited for branches. Returns the commands to carry out.
+    pub fn take_view(&mut self, view: View, history: HashMap<model::ResultKey, History>) -> Vec<Command> {
         self.view = view;
         self.drop_stale_reruns();
         self.replan(history);
+        let waiting = std::mem::take(&mut self.waiting);
+        waiting.into_iter().flat_map(|(job, request)| self.rerun(job, request)).collect()
     }
 
     /// Cancels the pending reruns of commits that are no longer on a branch.
@@ -216,7 +221,7 @@ impl Farm {
                 Vec::new()
             }
             FarmEvent::Request(TakenRequest { kind, file, .. }) => match kind {
-                RequestKind::Rerun(Rerun { commit, key }) => self.rerun(&JobRef { commit, key }, file),
+                RequestKind::Rerun(Rerun { commit, key }) => self.rerun(JobRef { commit, key }, file),
                 RequestKind::Unlist(branch) => self.unlist(branch, file),
             },
             FarmEvent::Unconfirmed(jobs) => {
@@ -299,10 +304,15 @@ impl Farm {
         vec![Command::Unlist { branch, request }]
     }
 
-    fn rerun(&mut self, job: &JobRef, request: PathBuf) -> Vec<Command> {
-        match self.start_rerun(job, request.clone()) {
+    fn rerun(&mut self, job: JobRef, request: PathBuf) -> Vec<Command> {
+        match self.start_rerun(&job, request.clone()) {
             Ok(true) => Vec::new(),
             Ok(false) => vec![Command::FinishRequest(request, RequestEnd::Done)],
+            // After a start, the branches arrive one after another.
+            Err(RerunError::NotConfigured) if !self.view.complete => {
+                self.waiting.push((job, request));
+                Vec::new()
+            }
             Err(error) => {
                 tracing::warn!(%job, "rerun refused: {error}");
                 vec![Command::FinishRequest(request, RequestEnd::Refused(error.to_string()))]

@@ -57,7 +57,7 @@ async fn events_lead_to_commands() {
     let (view, verdicts) = (view(dir.path()), RecordedVerdicts::new(writer.clone()));
     let identity = Identity { started: 1, pid: 2 };
     let mut farm = Farm::new(view.clone(), choir.clone(), verdicts, dir.path().into(), identity);
-    farm.take_view(view, HashMap::new());
+    assert_eq!(farm.take_view(view, HashMap::new()), []);
     assert_eq!((choir.pending_len(), farm.left(10)), (1, 1));
     // Requests that cannot be carried out are finished.
     let refused = |reason: &str| [Command::FinishRequest("r".into(), RequestEnd::Refused(reason.into()))];
@@ -92,5 +92,28 @@ async fn events_lead_to_commands() {
     }
     let problems = farm.snapshot(&[], 5).problems;
     assert_eq!(problems[..5], ["alarm 5", "alarm 6", "alarm 7", "alarm 8", "alarm 9"], "{problems:?}");
+    writer.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_waits_for_the_branches() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = Writer::open(dir.path()).unwrap();
+    let choir = Choir::new(ChoirConfig::default());
+    let full = view(dir.path());
+    let empty = View { branches: BTreeMap::new(), complete: false, ..full.clone() };
+    let identity = Identity { started: 1, pid: 2 };
+    let verdicts = RecordedVerdicts::new(writer.clone());
+    let mut farm = Farm::new(empty.clone(), choir.clone(), verdicts, dir.path().into(), identity);
+    assert_eq!(farm.take_view(empty.clone(), HashMap::new()), []);
+    assert_eq!((farm.handle(rerun("boot.boots")), farm.handle(rerun("boot.nothing"))), (vec![], vec![]));
+    assert_eq!(farm.take_view(empty, HashMap::new()), []);
+    // The branch arrives while others are still being fetched: one request is carried out, the other still waits.
+    assert_eq!(farm.take_view(View { complete: false, ..full.clone() }, HashMap::new()), []);
+    assert_eq!((choir.pending_len(), farm.waiting.len()), (1, 1));
+    let unknown = "no branch of the configuration has this test at this commit".to_owned();
+    let refused = Command::FinishRequest("r".into(), RequestEnd::Refused(unknown));
+    assert_eq!(farm.take_view(full, HashMap::new()), [refused]);
+    assert!(farm.waiting.is_empty());
     writer.close().await.unwrap();
 }

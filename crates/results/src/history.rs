@@ -100,14 +100,22 @@ impl Reader {
     /// One test at the commits of a branch, newest first; `None` if the branch does not exist. A commit with unreadable
     /// results is treated as one without results.
     pub fn history(&self, at: &BranchRef, key: &ResultKey) -> Result<Option<Vec<HistoryEntry>>> {
-        let Some(commits) = self.branch(at)? else { return Ok(None) };
+        let running = self.running().ok().map(Option::unwrap_or_default);
+        // The listing is decoded while the database is read.
+        let (commits, rows) = std::thread::scope(|scope| {
+            let commits = scope.spawn(|| self.branch(at));
+            let read = |database: &_| db::history::test_rows(database, at, key);
+            let rows = running.as_ref().and_then(|_| self.database.query(read)).flatten();
+            (commits.join(), rows)
+        });
+        let commits = commits.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let Some(commits) = commits? else { return Ok(None) };
         let listed = |BranchEntry { commit, message, .. }| HistoryEntry { commit, message, entry: None };
         let mut history: Vec<HistoryEntry> = commits.into_iter().map(listed).collect();
-        let running = self.running().ok().map(Option::unwrap_or_default);
-        let stored = running.as_ref().and_then(|_| {
-            self.database.query(|database| db::history::history(database, at, key, &mut history))
+        let stored = rows.and_then(|rows| {
+            self.database.query(|database| rows.fill(database, key, &mut history)?.stored(database, &history))
         });
-        let (stored, running) = (stored.flatten().unwrap_or_default(), running.unwrap_or_default());
+        let (stored, running) = (stored.unwrap_or_default(), running.unwrap_or_default());
         for (place, entry) in history.iter_mut().enumerate() {
             if !stored.get(place).is_some_and(|is_stored| *is_stored) || running.contains(&entry.commit) {
                 let published = self.published_entry(&entry.commit, key);

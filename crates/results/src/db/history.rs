@@ -4,7 +4,7 @@ use model::{BranchRef, CommitId, ResultKey};
 use rusqlite::{Connection, OptionalExtension, Result};
 
 use super::attempt::{NameTable, Names, attempt, columns, parse};
-use crate::types::{CrashEntry, HistoryEntry, TestEntry};
+use crate::types::{Attempt, CrashEntry, HistoryEntry, TestEntry};
 
 /// The attempts of a test in the table in the order of tests, and those that are not copied to it.
 const HISTORY: &str = concat!(
@@ -56,51 +56,60 @@ pub(super) fn ids_hash<'a>(commits: impl Iterator<Item = &'a CommitId>) -> i64 {
 /// The number of commits by which the published listing of a branch can differ from the one in the database.
 const LISTING_LAG: usize = 100;
 
-/// The numbers of the commits of a listing that the database has, each with its place, in the order of the numbers.
-fn places(
-    connection: &Connection,
-    (branch, hash): (i64, Option<i64>),
-    history: &[HistoryEntry],
-) -> Result<Vec<(i64, usize)>> {
-    let mut places = Vec::with_capacity(history.len());
-    if hash == Some(ids_hash(history.iter().map(|entry| &entry.commit))) {
-        let mut select = connection.prepare_cached(LISTED)?;
-        let ids = select.query_map([branch], |row| row.get(0))?;
-        for (id, place) in ids.zip(0..history.len()) {
-            places.push((id?, place));
-        }
-    } else {
-        let mut select = connection.prepare_cached(COMMITS)?;
-        let (mut rows, mut next) = (select.query([branch])?, 0);
-        while let Some(row) = rows.next()? {
-            let sha = row.get_ref(1)?.as_str()?;
-            // The two listings have the same order.
-            let mut listed = history.iter().enumerate().skip(next).take(LISTING_LAG);
-            let Some((place, _)) = listed.find(|(_, entry)| entry.commit.as_str() == sha) else { continue };
-            next = place + 1;
-            places.push((row.get(0)?, place));
-        }
-    }
-    places.sort_unstable();
-    Ok(places)
+/// What the database has of a branch and of one test.
+#[derive(Debug)]
+pub struct TestRows {
+    branch: i64,
+    /// The hash of the listing.
+    hash: Option<i64>,
+    /// The numbers of the commits of the listing, newest first.
+    listed: Vec<i64>,
+    /// The attempts at all commits, each with the number of its commit and whether it gives the verdict.
+    attempts: Vec<(i64, bool, Attempt)>,
 }
 
-/// Fills in one test at the commits of the listing of a branch, newest first. Returns which of them have results here;
-/// `None` if the branch is not in the database.
-pub fn history(
-    connection: &Connection,
-    at: &BranchRef,
-    key: &ResultKey,
-    history: &mut [HistoryEntry],
-) -> Result<Option<Vec<bool>>> {
-    let Some(branch) = branch_id(connection, at)? else { return Ok(None) };
-    let places = places(connection, branch, history)?;
+/// The rows of a test and the listing of a branch; `None` if the branch is not in the database.
+pub fn test_rows(connection: &Connection, at: &BranchRef, key: &ResultKey) -> Result<Option<TestRows>> {
+    let Some((branch, hash)) = branch_id(connection, at)? else { return Ok(None) };
+    let mut select = connection.prepare_cached(LISTED)?;
+    let listed: Vec<i64> = select.query_map([branch], |row| row.get(0))?.collect::<Result<_>>()?;
+    let mut attempts = Vec::new();
     if let Some(test) = test_id(connection, key)? {
-        let (mut names, mut next) = (Names::new(connection)?, 0);
+        attempts.reserve(listed.len());
+        let mut names = Names::new(connection)?;
         let mut select = connection.prepare_cached(HISTORY)?;
         let mut rows = select.query([test])?;
         while let Some(row) = rows.next()? {
-            let commit: i64 = row.get(13)?;
+            let (decisive, attempt) = attempt(row, &mut names)?;
+            attempts.push((row.get(13)?, decisive, attempt));
+        }
+    }
+    Ok(Some(TestRows { branch, hash, listed, attempts }))
+}
+
+/// The commits of a listing that the database has.
+#[derive(Debug)]
+pub struct Places {
+    branch: i64,
+    /// The number of each with its place in the listing, in the order of the numbers.
+    places: Vec<(i64, usize)>,
+}
+
+impl TestRows {
+    /// Fills in the attempts at the commits of a listing.
+    pub fn fill(
+        self,
+        connection: &Connection,
+        key: &ResultKey,
+        history: &mut [HistoryEntry],
+    ) -> Result<Places> {
+        let Self { branch, hash, listed, attempts } = self;
+        let is_same = hash == Some(ids_hash(history.iter().map(|entry| &entry.commit)));
+        let mut places: Vec<(i64, usize)> =
+            if is_same { listed.into_iter().zip(0..).collect() } else { find(connection, branch, history)? };
+        places.sort_unstable();
+        let mut next = 0;
+        for (commit, decisive, attempt) in attempts {
             // Most rows are in the order of the commits.
             let found = match places.get(next) {
                 Some((of, _)) if *of == commit => Ok(next),
@@ -108,23 +117,44 @@ pub fn history(
             };
             if let Ok(found) = found {
                 next = found + 1;
-                let (decisive, attempt) = attempt(row, &mut names)?;
                 TestEntry::add_to(&mut history[places[found].1].entry, key, decisive, attempt);
             }
         }
+        Ok(Places { branch, places })
     }
-    let mut is_stored: Vec<bool> = history.iter().map(|entry| entry.entry.is_some()).collect();
-    if is_stored.contains(&false) {
-        let mut select = connection.prepare_cached(STORED)?;
-        let mut rows = select.query([branch.0])?;
-        while let Some(row) = rows.next()? {
-            let commit: i64 = row.get(0)?;
-            if let Ok(found) = places.binary_search_by_key(&commit, |(commit, _)| *commit) {
-                is_stored[places[found].1] = true;
+}
+
+/// Finds the commits of a published listing that differs from the one in the database.
+fn find(connection: &Connection, branch: i64, history: &[HistoryEntry]) -> Result<Vec<(i64, usize)>> {
+    let mut select = connection.prepare_cached(COMMITS)?;
+    let (mut rows, mut next, mut places) = (select.query([branch])?, 0, Vec::with_capacity(history.len()));
+    while let Some(row) = rows.next()? {
+        let sha = row.get_ref(1)?.as_str()?;
+        // The two listings have the same order.
+        let mut listed = history.iter().enumerate().skip(next).take(LISTING_LAG);
+        let Some((place, _)) = listed.find(|(_, entry)| entry.commit.as_str() == sha) else { continue };
+        next = place + 1;
+        places.push((row.get(0)?, place));
+    }
+    Ok(places)
+}
+
+impl Places {
+    /// Which commits of the listing have results here.
+    pub fn stored(&self, connection: &Connection, history: &[HistoryEntry]) -> Result<Vec<bool>> {
+        let mut is_stored: Vec<bool> = history.iter().map(|entry| entry.entry.is_some()).collect();
+        if is_stored.contains(&false) {
+            let mut select = connection.prepare_cached(STORED)?;
+            let mut rows = select.query([self.branch])?;
+            while let Some(row) = rows.next()? {
+                let commit: i64 = row.get(0)?;
+                if let Ok(found) = self.places.binary_search_by_key(&commit, |(commit, _)| *commit) {
+                    is_stored[self.places[found].1] = true;
+                }
             }
         }
+        Ok(is_stored)
     }
-    Ok(Some(is_stored))
 }
 
 /// One test at one commit. `None` if the commit has no results here, `Some(None)` if it has none of the test.

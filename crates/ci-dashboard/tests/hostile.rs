@@ -224,6 +224,7 @@ fn a_commit_of_100000_tests_is_shown() {
         write_blob(dir.path(), &CommitResults { commit: commit.clone(), message: "huge\n".into(), entries });
     }
     let fixture = ResultsFixture::new(dir.path());
+    fixture.without_directories();
     fixture.branch("u", "b", &commits.clone().map(|commit| (commit, "huge\n".into())));
     fixture.finish();
     let site = ci_dashboard::Site::new(results::Reader::open(dir.path()).unwrap(), Default::default());

@@ -76,6 +76,12 @@ impl ResultsFixture {
         Self { writer, runtime, scratch }
     }
 
+    /// Writes no directory per test: their number would be that of the results of all listed commits.
+    pub fn without_directories(&self) -> &Self {
+        self.writer.set_compat_tree(0).expect("a setting of the store");
+        self
+    }
+
     /// Writes the listing of a branch, newest commit first, with messages.
     pub fn branch(&self, user: &str, branch: &str, commits: &[(CommitId, String)]) -> &Self {
         let branch = BranchRef {

@@ -34,8 +34,14 @@ impl Workers {
         let (of_passes, of_files, of_packs) = (common(), common(), common());
         let (log, engine) = (db.log_writer()?, engine.clone());
         let threads = vec![
-            spawn("publish", move || publish_loop(&of_passes.0, &of_passes.1, &pass_queue, &of_passes.2))?,
-            spawn("status files", move || files_loop(&of_files.0, &of_files.1, &file_queue, &of_files.2))?,
+            spawn("publish", move || {
+                yield_processor(5);
+                publish_loop(&of_passes.0, &of_passes.1, &pass_queue, &of_passes.2);
+            })?,
+            spawn("status files", move || {
+                yield_processor(10);
+                files_loop(&of_files.0, &of_files.1, &file_queue, &of_files.2);
+            })?,
             spawn("packs", move || pack_loop(&of_packs.0, &of_packs.1.layout, pack_queue, &of_packs.2))?,
             spawn("database log", move || write_back_loop(&log, &log_queue, &engine))?,
         ];
@@ -58,6 +64,13 @@ pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHan
         .name(format!("results {name}"))
         .spawn(body)
         .map_err(|error| Error::Write(format!("cannot start a thread: {error}")))
+}
+
+/// Makes this thread nicer, so that verdicts are recorded before files are derived from them.
+fn yield_processor(by: i32) {
+    if let Err(error) = rustix::process::nice(by) {
+        tracing::debug!("nice: {error}");
+    }
 }
 
 /// Writes the blobs of each pass.

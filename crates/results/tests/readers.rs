@@ -1,5 +1,5 @@
 //! Readers of the database get the same results as from the published files: while a writer runs, from a copy, and
-//! without a usable database.
+//! without a usable database, and on a read-only file system.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -116,6 +116,60 @@ async fn the_database_and_the_published_files_agree() {
     let newest = reader.history(&at(), &key(0)).unwrap().unwrap().remove(0).entry.unwrap();
     assert_eq!(newest.decisive.status, Status::Failed, "a verdict is visible when it is acknowledged");
     assert!(reader.crashes(&"kmo/other".parse().unwrap()).is_none());
+}
+
+const READ_ONLY: &str = "RESULTS_READ_ONLY";
+
+/// Prints what a reader finds in a directory, and whether it uses the database.
+#[test]
+#[ignore = "the next test starts it"]
+fn child() {
+    let Ok(dir) = std::env::var(READ_ONLY) else { return };
+    let reader = Reader::open(dir).unwrap();
+    println!("found {:?} {}", answers(&reader), reader.crashes(&at()).is_some());
+}
+
+/// The output of [`child`] where no file can be written.
+fn found_read_only(dir: &Path) -> String {
+    let output = std::process::Command::new("bwrap")
+        .args(["--ro-bind", "/", "/", "--dev", "/dev", "--"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "child", "--ignored", "--nocapture"])
+        .env(READ_ONLY, dir)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let found = text.find("found ").and_then(|at| text[at..].lines().next());
+    found.map_or_else(|| String::from_utf8_lossy(&output.stderr).into_owned(), Into::into)
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    for file in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        if file.file_type().unwrap().is_file() {
+            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn directories_on_a_read_only_file_system_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = fill(dir.path()).await;
+    let expected = format!("found {:?} true", published(dir.path()));
+    assert_eq!(found_read_only(dir.path()), expected, "while a writer has it open");
+    // A copy that is made while the writer runs, with and without the shared memory of the log.
+    let copy = tempfile::tempdir().unwrap();
+    copy_files(dir.path(), copy.path());
+    assert_eq!(found_read_only(copy.path()), expected, "a copy with a log");
+    std::fs::remove_file(copy.path().join("results.db-shm")).unwrap();
+    let found = found_read_only(copy.path());
+    assert_eq!(
+        found.trim_end_matches(" false"),
+        expected.trim_end_matches(" true"),
+        "from the published files"
+    );
+    writer.close().await.unwrap();
+    assert_eq!(found_read_only(dir.path()), expected, "after the writer");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

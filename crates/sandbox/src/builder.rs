@@ -77,6 +77,8 @@ enum Access {
     ReadOnly,
     Writable,
     Device,
+    /// Nothing of the host: an empty directory in memory.
+    Memory,
 }
 
 /// A host path that is visible in the sandbox.
@@ -123,6 +125,12 @@ impl Sandbox {
     #[must_use]
     pub fn writable(self, host: impl AsRef<Path>, inside: impl AsRef<Path>) -> Self {
         self.mount(host.as_ref(), inside.as_ref(), Access::Writable)
+    }
+
+    /// Gives the program an empty directory in memory at the path `inside`, as large as its `/tmp` at most.
+    #[must_use]
+    pub fn memory(self, inside: impl AsRef<Path>) -> Self {
+        self.mount(Path::new(""), inside.as_ref(), Access::Memory)
     }
 
     /// Gives the program access to a device of the host, at the same path.
@@ -192,6 +200,10 @@ impl Sandbox {
                 Access::ReadOnly => "--ro-bind",
                 Access::Writable => "--bind",
                 Access::Device => "--dev-bind",
+                Access::Memory => {
+                    cmd = words(cmd, &[&"--size", &tmp, &"--tmpfs", &mount.inside]);
+                    continue;
+                }
             };
             cmd = words(cmd, &[&option, &mount.host, &mount.inside]);
         }
@@ -310,5 +322,13 @@ mod tests {
         ");
         let online = sandbox.network(Network::Host).command("git").to_string();
         assert!(!online.contains("--unshare-net") && online.contains("/etc/resolv.conf"));
+    }
+
+    #[test]
+    fn a_directory_in_memory_is_limited_like_tmp() {
+        let resources = Resources { tmp: 11, ..Resources::of_this_host() };
+        let sandbox = Sandbox::with(Vec::new(), resources).read_only("/tree", "/tree").memory("/tree/tests");
+        let line = sandbox.command("make").to_string();
+        assert!(line.contains("--ro-bind /tree /tree --size 11 --tmpfs /tree/tests "), "{line}");
     }
 }

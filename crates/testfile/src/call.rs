@@ -176,17 +176,22 @@ impl TestFile {
             RequestError::Refused(problem) => self.call_error(call.name, &problem),
             RequestError::Failed(problem) => self.host_error(call.name, &problem),
         };
-        for _ in 0..=MAX_CLONES {
+        let mut copy = None;
+        for _ in 0..=MAX_CLONES + 1 {
             let requests = GitRequests::new().map_err(|error| self.host_error(call.name, &error))?;
-            let mut output = self.in_sandbox(call, env, &requests).await?;
+            let mut output = self.in_sandbox(call, env, &requests, copy.as_deref()).await?;
             if !output.exit.success() && output.error_line().starts_with("bwrap: ") {
                 // Either this host had a temporary failure, or the file itself prints that message.
                 sandbox::probe_now().await.map_err(sandbox_error)?;
-                output = self.in_sandbox(call, env, &requests).await?;
+                output = self.in_sandbox(call, env, &requests, copy.as_deref()).await?;
             }
             let requests = requests.read().map_err(request_error)?;
             if requests.is_empty() {
-                return Ok(output);
+                let top = call_sandbox::top_of(&self.ktest_dir, &self.path);
+                if copy.is_some() || top.is_none() || !call_sandbox::wants_copy(&output) {
+                    return Ok(output);
+                }
+                copy = top;
             }
             for request in requests {
                 request.carry_out(&env.deps_dir).await.map_err(request_error)?;
@@ -200,12 +205,13 @@ impl TestFile {
         call: &Call,
         env: &HostEnv,
         requests: &GitRequests,
+        copy: Option<&Path>,
     ) -> Result<Output, TestFileError> {
-        let sandbox = call_sandbox::of_call(&self.ktest_dir, env, requests);
+        let sandbox = call_sandbox::of_call(&self.ktest_dir, env, requests, copy);
         let sandbox = sandbox.map_err(|error| self.host_error(call.name, &error))?.resources(call.resources);
         let variables = self.environment(env);
         let sandbox = variables.iter().fold(sandbox, |sandbox, (name, value)| sandbox.env(name, value));
-        let cmd = sandbox.command(&call.argv[0]).args(&call.argv[1..]);
+        let cmd = call_sandbox::command(&sandbox, &call.argv, copy);
         cmd.output(call.limits()).await.map_err(|error| self.spawn_error(call.name, &error))
     }
 

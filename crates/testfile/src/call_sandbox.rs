@@ -3,8 +3,10 @@
 //! sandbox, and the call is repeated.
 //!
 //! Only the subdirectory `built` of the clone directory is writable, for test suites that are built once
-//! (lib/suite.sh).
+//! (lib/suite.sh). A call that tries to write to its tree is repeated with a copy of it in memory: the existing system
+//! creates the group files of xfstests there when it lists them.
 
+use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +16,7 @@ use fsx::own;
 use fsx::untrusted::Scratch;
 use model::Remote;
 use sandbox::{Resources, Sandbox};
+use spawn::{Cmd, Output};
 
 use crate::HostEnv;
 use crate::clones::{self, BUILT};
@@ -24,6 +27,10 @@ const REQUESTS_SEEN: &str = "/ktest/git-requests";
 const COMMANDS: &str = "/ktest/bin";
 /// PATH in the sandbox.
 const PATH: &str = "/ktest/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
+/// The path in the sandbox of the directory that a call has a copy of.
+const ORIGINAL: &str = "/ktest/tree";
+/// Copies it to `$0`, and runs the call.
+const COPY: &str = r#"cp -dR --preserve=mode,timestamps /ktest/tree/. "$0/" && exec "$@""#;
 /// The command `git`.
 const GIT: &str = include_str!("git.bash");
 /// The maximum size of the requests of one call, in bytes.
@@ -131,13 +138,37 @@ impl GitRequest {
     }
 }
 
+/// Whether a call tried to write to its tree.
+pub(crate) fn wants_copy(output: &Output) -> bool {
+    output.error_text().contains("Read-only file system")
+}
+
+/// The directory at the top of a tree with a file of it: `tests` in most trees. `None` for files at the top.
+pub(crate) fn top_of(ktest_dir: &Path, file: &Path) -> Option<PathBuf> {
+    let mut names = file.strip_prefix(ktest_dir).ok()?.components();
+    let (first, below) = (names.next()?, names.next());
+    below.map(|_| ktest_dir.join(first))
+}
+
+/// The command of a call. It has its own copy of the directory `copy`.
+pub(crate) fn command(sandbox: &Sandbox, argv: &[OsString], copy: Option<&Path>) -> Cmd {
+    match copy {
+        None => sandbox.command(&argv[0]).args(&argv[1..]),
+        Some(dir) => sandbox.command("bash").args(["--norc", "-c", COPY]).arg(dir).args(argv),
+    }
+}
+
 /// The sandbox for a call, without the variables of the contract. Reads the disk.
 pub(crate) fn of_call(
     ktest_dir: &Path,
     env: &HostEnv,
     requests: &GitRequests,
+    copy: Option<&Path>,
 ) -> Result<Sandbox, fsx::Error> {
     let mut sandbox = Sandbox::new().read_only(ktest_dir, ktest_dir).dir(ktest_dir);
+    if let Some(dir) = copy {
+        sandbox = sandbox.read_only(dir, ORIGINAL).memory(dir);
+    }
     let deps_dir = &env.deps_dir;
     let built = deps_dir.join(BUILT);
     if deps_dir.is_absolute() && own::create_dir_all(&built).is_ok() {

@@ -88,6 +88,30 @@ async fn deps_in_the_sandbox_sees_only_its_tree() {
     assert!(deps_dir.join("built/disk").exists());
 }
 
+/// The existing system lists xfstests by writing the group files of its checkout.
+#[tokio::test]
+async fn a_call_that_writes_to_its_tree_has_a_copy() {
+    if no_sandbox("a_call_that_writes_to_its_tree_has_a_copy").await {
+        return;
+    }
+    let deps_dir = tempfile::tempdir().unwrap();
+    let (dir, path) = tree(
+        r#"cd "$ktest_dir/tests/fs/suite" && echo generic/001 auto >/tmp/new && mv -f /tmp/new group.list
+           [[ $1 = deps ]] && echo "ktest_mem=6$(wc -l <group.list)" && exit 0
+           [[ -x ../x.ktest && ! -w $ktest_dir && -L link ]] && cat group.list | cut -d' ' -f1"#,
+    );
+    let suite = dir.path().join("tests/fs/suite");
+    std::fs::create_dir(&suite).unwrap();
+    std::os::unix::fs::symlink("nowhere", suite.join("link")).unwrap();
+    let file = TestFile::find(&path, None).unwrap();
+    let listed = file.list_tests(&sandboxed(deps_dir.path())).await.unwrap();
+    assert_eq!(listed, ["generic/001".parse::<SubtestName>().unwrap()]);
+    assert_eq!(file.deps(&[], &sandboxed(deps_dir.path())).await.unwrap().mem_mib, 61);
+    assert!(!suite.join("group.list").exists());
+    // A file at the top of its tree has none.
+    assert_eq!(call_sandbox::top_of(dir.path(), &dir.path().join("boot.ktest")), None);
+}
+
 #[test]
 fn a_host_without_a_sandbox_refuses_calls() {
     let (_dir, path) = tree("touch \"$ktest_dir/ran\"; echo one");

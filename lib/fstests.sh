@@ -2,9 +2,10 @@
 # shellcheck disable=SC2154 # variables of the test file
 # xfstests on a file system. A subtest is one of its cases (generic/001); its verdict comes from ./check and the result
 # files. The cases are those of generic, shared and the file system's directory that are in one of the groups
-# $ktest_xfstests_groups (default auto; separated by +; `all` selects every case), without the groups and cases in
-# $ktest_xfstests_exclude (soak+generic.475). $ktest_xfstests_variant selects mkfs and mount options that the file
-# defines. lib/suite.sh finds and builds the suite.
+# $ktest_xfstests_groups (default auto; separated by + or commas; `all` selects every case), without the groups and cases
+# in $ktest_xfstests_exclude (soak+generic.475). $ktest_xfstests_variant selects mkfs and mount options that the file
+# defines. The cases in the file fstests.exclude next to the test file are Not run, each with its reason.
+# lib/suite.sh finds and builds the suite.
 #
 #   fstests FSTYP "$@"     declare everything; the file adds the kernel options of its file system
 #   fstests_mkfs DEVICE [OPTION...]   defined by the file
@@ -12,6 +13,7 @@
 
 _fstests_at=/opt/xfstests
 _fstests_run=/tmp/xfstests-run
+_fstests_left_out=/tmp/xfstests-left-out
 
 fstests() {
     _fstests_type=$1
@@ -38,10 +40,10 @@ suite_is_built() {
     [[ -x $1/ltp/fsstress && -x $1/src/feature ]]
 }
 
-# Print the cases of the file system, each with its groups.
+# Print the cases of the file system in the source $1, each with its groups.
 _fstests_cases() {
     local dir
-    cd "$suite_source/tests" || exit
+    cd "$1/tests" || exit
     shopt -s nullglob
     # Newer versions have the groups in the case, older ones in a file.
     for dir in generic shared "$_fstests_type"; do
@@ -57,13 +59,14 @@ _fstests_cases() {
 
 list_tests() {
     local groups=${ktest_xfstests_groups:-auto} without=${ktest_xfstests_exclude:-} cases
-    cases=$(_fstests_cases)
+    cases=$(_fstests_cases "$suite_source")
     _fstests_check_names "$cases"
+    _fstests_check_excluded
     awk -v groups="$groups" -v without="$without" '
         BEGIN {
-            n = split(groups, words, /[ +]+/)
+            n = split(groups, words, /[ +,]+/)
             for (i = 1; i <= n; i++) take[words[i]] = 1
-            n = split(without, words, /[ +]+/)
+            n = split(without, words, /[ +,]+/)
             for (i = 1; i <= n; i++) { sub("/", ".", words[i]); leave[words[i]] = 1 }
         }
         {
@@ -85,10 +88,10 @@ _fstests_check_names() {
     # shellcheck disable=SC2016 # awk's own variables
     names=$(awk '{ for (i = 2; i <= NF; i++) print $i; sub("/", ".", $1); print $1 }' <<<"$1" | sort -u)
     while read -r name; do known[$name]=1; done <<<"$names"
-    for name in ${groups//+/ }; do
+    for name in ${groups//[+,]/ }; do
         [[ -n ${known[$name]:-} && $name != *.* ]] || suite_unknown ktest_xfstests_groups "$name" < <(grep -v '[.]' <<<"$names")
     done
-    for name in ${without//+/ }; do
+    for name in ${without//[+,]/ }; do
         [[ -n ${known[${name//\//.}]:-} ]] || suite_unknown ktest_xfstests_exclude "$name" <<<"$names"
     done
     name=${ktest_xfstests_variant:-}
@@ -96,9 +99,99 @@ _fstests_check_names() {
     [[ -z $name || $'\n'$names$'\n' == *$'\n'"$name"$'\n'* ]] || suite_unknown ktest_xfstests_variant "$name" <<<"$names"
 }
 
+# The file of the excluded cases. A line is `CASE CONDITIONS REASON`:
+#   CASE         a case (generic/475), a pattern for cases (generic/1*), or a group (soak)
+#   CONDITIONS   separated by commas, all of which must be true: variant=1k, variant!=1k, kernel<6.6, kernel>=6.6, arch=aarch64;
+#                `-` for no condition. The default variant is `default`.
+#   REASON       the rest of the line: why the case is Not run
+# Empty lines and lines that begin with # have no effect.
+_fstests_excluded() {
+    printf '%s\n' "$(dirname "$0")/fstests.exclude"
+}
+
+# Whether condition $1 is true in this guest: 0 or 1; 2 if it is not a condition.
+_fstests_holds() {
+    local value=${1#*[=<]} variant=${ktest_xfstests_variant:-default} release
+    case $1 in
+    variant=?*) [[ $variant == "$value" ]] ;;
+    variant!=?*) [[ $variant != "$value" ]] ;;
+    arch=?*) [[ $(uname -m) == "$value" ]] ;;
+    'kernel<'[0-9]* | 'kernel>='[0-9]*)
+        release=$(uname -r)
+        # Of 6.12.0-rc1 only 6.12.0 counts.
+        release=$(printf '%s\n' "${release%%[!0-9.]*}" "$value" | sort -V)
+        if [[ $1 == 'kernel<'* ]]; then
+            [[ ${release%%$'\n'*} != "$value" ]]
+        else
+            [[ ${release%%$'\n'*} == "$value" ]]
+        fi
+        ;;
+    *) return 2 ;;
+    esac
+}
+
+# End the call if the file of the excluded cases has a line that is not valid.
+_fstests_check_excluded() {
+    local file pattern conditions reason condition at=0
+    file=$(_fstests_excluded)
+    [[ -e $file ]] || return 0
+    while read -r pattern conditions reason; do
+        at=$((at + 1))
+        [[ -n $pattern && $pattern != '#'* ]] || continue
+        [[ -n $reason ]] || _ktest_die "${file##*/}:$at: $pattern has no conditions (- for none) or no reason"
+        [[ $conditions != - ]] || continue
+        for condition in ${conditions//,/ }; do
+            case $condition in
+            variant=?* | variant!=?* | arch=?* | 'kernel<'[0-9]* | 'kernel>='[0-9]*) ;;
+            *) _ktest_die "${file##*/}:$at: $condition is not a condition; use variant=, variant!=, kernel<, kernel>= or arch=" ;;
+            esac
+        done
+    done <"$file"
+}
+
+# Write the cases that are excluded in this guest to $_fstests_left_out: CASE REASON.
+_fstests_leave_out() {
+    local file pattern conditions reason condition
+    file=$(_fstests_excluded)
+    : >$_fstests_left_out
+    [[ -e $file ]] || return 0
+    while read -r pattern conditions reason; do
+        [[ -n $pattern && $pattern != '#'* ]] || continue
+        [[ $conditions != - ]] || conditions=
+        for condition in ${conditions//,/ }; do _fstests_holds "$condition" || continue 2; done
+        printf '%s %s\n' "$pattern" "$reason"
+    done <"$file" >$_fstests_left_out.patterns
+    # shellcheck disable=SC2016 # awk's own variables
+    _fstests_cases "$_fstests_at" | awk '
+        NR == FNR {
+            pattern = $1
+            sub(/^[^ ]+ +/, "")
+            reason[++n] = $0
+            group[n] = pattern
+            gsub(/[.+^$(){}|\\]/, "\\\\&", pattern)
+            gsub(/[*]/, ".*", pattern)
+            gsub(/[?]/, ".", pattern)
+            regex[n] = "^" pattern "$"
+            next
+        }
+        {
+            for (at = 1; at <= n; at++) {
+                found = $1 ~ regex[at]
+                for (i = 2; i <= NF; i++) if ($i == group[at]) found = 1
+                if (found) { print $1, reason[at]; next }
+            }
+        }' $_fstests_left_out.patterns - >$_fstests_left_out
+}
+
+# Print the reason why case $1 is excluded; nothing if it is not.
+_fstests_reason() {
+    [[ ! -s $_fstests_left_out ]] || awk -v name="$1" '$1 == name { sub(/^[^ ]+ /, ""); print; exit }' $_fstests_left_out
+}
+
 ktest_init() {
     local name
     suite_mount $_fstests_at
+    _fstests_leave_out
     mkdir -p /mnt/test /mnt/scratch
     # The users that the cases switch to.
     for name in fsgqa fsgqa2 123456-fsgqa; do
@@ -224,12 +317,18 @@ ktest_clean() {
 }
 
 run_test() {
-    local before
+    local before reason rest
+    reason=$(_fstests_reason "$1")
+    [[ -z $reason ]] || ktest_skip "excluded: $reason"
     suite_wants perl=perl bc=bc gawk=gawk xfsprogs=xfs_io attr=attr acl=getfacl
     _fstests_recall
     _fstests_can_go_on "$1" || _fstests_stop
     if [[ -z $_fstests_at_case ]]; then
-        _fstests_start "$1" "${_ktest_rest[@]}"
+        rest=("${_ktest_rest[@]}")
+        if [[ -s $_fstests_left_out && ${#rest[@]} != 0 ]]; then
+            mapfile -t rest < <(printf '%s\n' "${rest[@]}" | grep -vxFf <(sed 's/ .*//' $_fstests_left_out))
+        fi
+        _fstests_start "$1" "${rest[@]}"
         # A version that has its own order of the cases.
         _fstests_can_go_on "$1" || { _fstests_stop && _fstests_start "$1"; }
         # The configuration of the suite.

@@ -111,8 +111,7 @@ config-rw-image() {
 config-no-vm() {
     ktest_no_vm=true
 }
-# With these settings (NAME=VALUE) of the environment list_tests prints other subtests. ktest suggests one of them to a user
-# who requests such a subtest.
+# With these settings (NAME=VALUE) of the environment list_tests prints other subtests, which can be requested by name.
 config-list-env() {
     ktest_list_env+=("$@")
 }

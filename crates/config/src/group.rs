@@ -142,8 +142,7 @@ pub(crate) struct RawGroup {
 /// key.
 pub const ARCH_VARIABLE: &str = "ktest_arch";
 
-/// The environment variable with the name of the root image of a run.
-pub const IMAGE_VARIABLE: &str = "ktest_image";
+pub use model::names::IMAGE_VARIABLE;
 
 const KEYS: &[&str] = &[
     "tests",

@@ -95,7 +95,7 @@ async fn cases_are_listed_by_their_groups() {
         let listing = declared.unwrap().list_env;
         assert!(listing.contains(&("ktest_xfstests_groups".into(), "all".into())), "{listing:?}");
     }
-    let all = list(&[("ktest_xfstests_groups", "all"), ("ktest_xfstests_exclude", "soak+metadata")]);
+    let all = list(&[("ktest_xfstests_groups", "all"), ("ktest_xfstests_exclude", "soak,metadata")]);
     assert_eq!(listed(&all).await, ["ext4/003", "generic/001", "generic/1226"]);
 }
 
@@ -134,6 +134,41 @@ async fn a_name_that_does_not_exist_is_an_error_with_the_nearest_names() {
         let env = env(deps.path(), &[(variable, value)]);
         let error = test_file("block/blktests.ktest").list_tests(&env).await.unwrap_err().to_string();
         assert!(error.contains(words), "{value}: {error}");
+    }
+}
+
+/// Copies the directory with a test file and the libraries, because the file with exclusions is next to the test file.
+fn copy_of_tests(to: &Path) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    for name in ["tests/fs/ext4/fstests.ktest", "tests/prelude.sh", "tests/test-libs.sh"] {
+        std::fs::create_dir_all(to.join(name).parent().unwrap()).unwrap();
+        std::fs::copy(root.join(name), to.join(name)).unwrap();
+    }
+    std::os::unix::fs::symlink(root.join("lib").canonicalize().unwrap(), to.join("lib")).unwrap();
+}
+
+#[tokio::test]
+async fn a_line_of_the_excluded_cases_that_is_not_valid_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    copy_of_tests(dir.path());
+    let deps = tempfile::tempdir().unwrap();
+    stand_in(&deps.path().join("xfstests"));
+    let file = TestFile::find(&dir.path().join("tests/fs/ext4/fstests.ktest"), None).unwrap();
+    let exclude = dir.path().join("tests/fs/ext4/fstests.exclude");
+    let good =
+        "# case\n\ngeneric/475  -  it takes two hours\nsoak kernel<6.6,variant!=1k,arch=aarch64 slow\n";
+    std::fs::write(&exclude, good).unwrap();
+    let names = file.list_tests(&env(deps.path(), &[])).await.unwrap();
+    assert_eq!(names.len(), 4, "they are listed, and Not run");
+    for (line, words) in [
+        ("generic/475", "fstests.exclude:5: generic/475 has no conditions (- for none) or no reason"),
+        ("soak -", "fstests.exclude:5: soak has no conditions (- for none) or no reason"),
+        ("soak kernel=6.6 slow", "kernel=6.6 is not a condition; use variant="),
+        ("soak variant=1k,old slow", "old is not a condition"),
+    ] {
+        std::fs::write(&exclude, format!("{good}{line}\n")).unwrap();
+        let error = file.list_tests(&env(deps.path(), &[])).await.unwrap_err().to_string();
+        assert!(error.contains(words), "{line}: {error}");
     }
 }
 

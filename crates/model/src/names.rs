@@ -365,10 +365,25 @@ impl Env {
         self.0.is_empty()
     }
 
+    /// The pairs that are part of the names of results, in key order: those that do more than select tests and an image.
+    fn named(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.iter().filter(|(name, _)| !only_selects(name))
+    }
+
     /// The pairs in key order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
+}
+
+/// The variable with the name of a group's root image.
+pub const IMAGE_VARIABLE: &str = "ktest_image";
+
+/// Whether a variable only selects: the root image, or which cases of a suite run and for how long. A case has the same
+/// name however it was selected.
+fn only_selects(name: &str) -> bool {
+    let of_suite = ["ktest_xfstests_", "ktest_blktests_"].iter().find_map(|suite| name.strip_prefix(suite));
+    name == IMAGE_VARIABLE || of_suite.is_some_and(|what| ["groups", "exclude", "seconds"].contains(&what))
 }
 
 name! {
@@ -416,7 +431,7 @@ impl ResultKey {
             key.push_str(&kernel.as_str().replace('/', "_"));
         }
         let mut separator = '@';
-        for (name, value) in env.iter() {
+        for (name, value) in env.named() {
             key.push(separator);
             key.push_str(name);
             key.push('=');
@@ -450,6 +465,24 @@ mod tests {
         let key =
             ResultKey::new(&"fs/xfs/fstests".parse().unwrap(), None, &env, &"generic/001".parse().unwrap());
         assert_eq!(key.unwrap().as_str(), "fs.xfs.fstests@A=x,Z=1.generic.001");
+    }
+
+    #[test]
+    fn what_only_selects_is_not_in_a_key() {
+        let pairs = [
+            ("ktest_blktests_seconds", "20"),
+            ("ktest_image", "full"),
+            ("ktest_xfstests_exclude", "soak"),
+            ("ktest_xfstests_groups", "quick+log"),
+            ("ktest_xfstests_variant", "1k"),
+            ("my_groups", "a"),
+        ];
+        let env =
+            Env::try_from(BTreeMap::from(pairs.map(|(name, value)| (name.into(), value.into())))).unwrap();
+        let file = "fs/ext4/fstests".parse().unwrap();
+        let key = ResultKey::new(&file, None, &env, &"generic/001".parse().unwrap()).unwrap();
+        assert_eq!(key.as_str(), "fs.ext4.fstests@ktest_xfstests_variant=1k,my_groups=a.generic.001");
+        assert_eq!(env.iter().count(), pairs.len());
     }
 
     #[test]

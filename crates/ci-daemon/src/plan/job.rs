@@ -101,9 +101,11 @@ impl PlannedJob {
     #[must_use]
     pub fn batch_key(&self) -> String {
         let unit = &self.unit;
-        let file = ResultKey::file_prefix(&unit.test, unit.kernel.as_ref(), &unit.env);
+        // With all of the environment: variables that only select are not in the name of a result.
+        let env: Vec<String> = unit.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let kernel = unit.kernel.as_ref().map_or("", |kernel| kernel.as_str());
         let suffix = if self.purpose == Purpose::First { "" } else { " again" };
-        format!("{} {file}{suffix}", self.commit)
+        format!("{} {}@{kernel}@{}{suffix}", self.commit, unit.test, env.join(","))
     }
 
     /// Its niceness: that of the group plus that of its history.

@@ -43,17 +43,20 @@ impl<'a> Listed<'a> {
             report_refused(&file, declared, &host_env, reporter)?;
         }
         let any_name = declared.as_ref().is_ok_and(|declared| declared.tests_unknown);
-        let (subtests, mut unlisted) = choose(&file, &listed, request, any_name)?;
+        let (mut subtests, mut unlisted) = choose(&file, &listed, request, any_name)?;
         // A farm reports them as results.
         if let (Ok(declared), false) = (&declared, request.for_farm()) {
-            for name in std::mem::take(&mut unlisted) {
-                let hint = listing_env(&file, declared, &host_env, &name).await;
-                let hint = hint.unwrap_or_else(|| nearest(&name, &listed));
-                let missing = format!("{}: no subtest {name}", file.path.display());
+            let (found, missing) = find_unselected(&file, declared, &host_env, unlisted).await;
+            unlisted = Vec::new();
+            subtests.extend(found);
+            subtests.sort_by_key(|name| request.subtests.iter().position(|asked| asked == name));
+            for name in missing {
+                let problem = format!("{}: no subtest {name}", file.path.display());
+                let hint = nearest(&name, &listed);
                 if subtests.is_empty() {
-                    return Err(RunError::Usage(format!("{missing}; {hint}")));
+                    return Err(RunError::Usage(format!("{problem}; {hint}")));
                 }
-                reporter.note(&format!("{missing}; skipped; {hint}"));
+                reporter.note(&format!("{problem}; skipped; {hint}"));
             }
         }
         Ok(Self { request, file, subtests, unlisted, declared, host_env, stored })
@@ -138,22 +141,29 @@ fn choose(
     Ok(once.partition(|subtest| any_name || listed.contains(subtest)))
 }
 
-/// The option with which the file lists a subtest, if one of its declared settings does.
-async fn listing_env(
+/// Splits subtests into those that the file lists with one of its declared settings, such as another group of cases, and
+/// the others.
+async fn find_unselected(
     file: &TestFile,
     declared: &Declarations,
     host_env: &HostEnv,
-    name: &SubtestName,
-) -> Option<String> {
+    names: Vec<SubtestName>,
+) -> (Vec<SubtestName>, Vec<SubtestName>) {
+    let (mut found, mut missing) = (Vec::new(), names);
     for (variable, value) in &declared.list_env {
+        if missing.is_empty() {
+            break;
+        }
         let mut env = host_env.clone();
         env.env.retain(|(other, _)| other != variable);
         env.env.push((variable.clone(), value.clone()));
-        if file.list_tests(&env).await.is_ok_and(|listed| listed.contains(name)) {
-            return Some(format!("the file lists it with --env {variable}={}", spawn::quote(value)));
+        if let Ok(listed) = file.list_tests(&env).await {
+            let (new, rest): (Vec<_>, _) = missing.into_iter().partition(|name| listed.contains(name));
+            found.extend(new);
+            missing = rest;
         }
     }
-    None
+    (found, missing)
 }
 
 /// The maximum number of subtests in a message.

@@ -88,13 +88,15 @@ fn end(dir: &Path, line: &str, sink: Sink) -> (i32, String) {
 }
 
 /// A command line, its exit code, and the exit code if the disk is full.
-const COMMANDS: [(&str, i32, i32); 20] = [
+const COMMANDS: [(&str, i32, i32); 22] = [
     ("ktest list tests/good.ktest", 0, 125),
     ("ktest list --json tests/good.ktest", 0, 125),
     ("ktest run --json tests/good.ktest", 0, 125),
     ("ktest run --json tests/bad.ktest", 1, 125),
     ("ktest run tests/good.ktest", 0, 125),
     ("ktest run tests/bad.ktest", 1, 125),
+    ("ktest run --dry-run tests/good.ktest", 0, 125),
+    ("ktest run --dry-run --json tests/good.ktest", 0, 125),
     ("ktest plan tests/good.ktest", 0, 125),
     ("ktest plan --json tests/good.ktest", 0, 125),
     ("ktest kernel list", 0, 125),

@@ -295,6 +295,7 @@ mod tests {
         assert_eq!(split(line).leading_stamps(line), ("00001 <11>[    1.000000] ", "disk on fire"));
         let line = "00001 40%[    1.000000] disk on fire";
         assert_eq!(split(line).leading_stamps(line), ("00001 ", "40%[    1.000000] disk on fire"));
+        assert_eq!(split("<134> x").level, Some(6));
         assert_eq!(split("<9999> x").level, None);
         assert!(split(line).is_kernel());
         assert!(!split("no stamp").is_kernel());

@@ -234,12 +234,10 @@ fn holds(kind: TroubleKind, text: &str) -> bool {
         TroubleKind::Lockdep if !text.starts_with("INFO: ") => {
             ["WARNING: ", "[ INFO: ", "[ BUG: "].iter().any(|start| text.starts_with(start))
         }
-        TroubleKind::Lockup if text.contains(" stall") || text.contains(" detected expedited stall") => {
+        TroubleKind::Lockup if text.contains(" stall") => {
             text.trim_start_matches("rcu: ").starts_with("INFO: ") && text.contains("rcu")
         }
-        TroubleKind::Kasan | TroubleKind::Ubsan => {
-            text.contains(" in ") || text.contains(" on ") || text.starts_with("BUG: ")
-        }
+        TroubleKind::Kasan | TroubleKind::Ubsan => text.contains(" in ") || text.starts_with("BUG: "),
         TroubleKind::Bug if text.starts_with("BUG ") => is_slab_bug(text),
         // The secure world of Android devices reports through its driver; most of its messages are not bugs.
         TroubleKind::Bug if text.starts_with("trusty: ") => {
@@ -307,6 +305,8 @@ mod tests {
         ("general protection fault, probably for non-canonical address 0xdffffc0000000000", TroubleKind::Gpf),
         ("Internal error: Oops: 0000000096000004 [#1] SMP", TroubleKind::Oops),
         ("BUG: KASAN: slab-use-after-free in f+0x1/0x2", TroubleKind::Kasan),
+        // Cut off.
+        ("BUG: KASAN: slab-use-after-free", TroubleKind::Kasan),
         ("BUG: KCSAN: data-race in f / g", TroubleKind::Kcsan),
         ("BUG: KMSAN: uninit-value in f+0x1/0x2", TroubleKind::Kmsan),
         ("UBSAN: array-index-out-of-bounds in fs/a.c:1:2", TroubleKind::Ubsan),
@@ -414,6 +414,10 @@ mod tests {
             "a (note): 0000 [#1]",
             "see: 0000 [#]",
             "see: 0000 [#1",
+            "Kernel (see #2) rebuilt[#1]:",
+            "#2 kernel[#1]:",
+            "UBSAN: 3 tests on 2 processors",
+            "KASAN: is on and runs",
             "usb x-1: WARNING: no address of a bus",
             "usb 5: WARNING: no address of a bus",
             "usb 5-x: WARNING: no address of a bus",

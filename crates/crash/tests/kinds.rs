@@ -222,6 +222,31 @@ fn a_deadlock_is_named_by_the_function_that_takes_the_lock_or_by_the_chain() {
 }
 
 #[test]
+fn a_stack_that_a_line_announces_names_the_report() {
+    let bad_page = title(&[
+        "BUG: Bad page state in process cat  pfn:12345",
+        "page last free pid 12 tgid 12 stack trace:",
+        " free_unref_page+0x1/0x2",
+        " hfs_free+0x1/0x2",
+        "page last allocated via order 0, migratetype Movable, pid 12",
+        " prep_new_page+0x1/0x2",
+        " hfs_allocate+0x1/0x2",
+    ]);
+    assert_eq!(bad_page, "BUG: Bad page state in hfs_allocate");
+    let order = title(&[
+        "WARNING: SOFTIRQ-safe -> SOFTIRQ-unsafe lock order detected",
+        "and this task is already holding:",
+        " hfs_holder+0x1/0x2",
+        "... which became SOFTIRQ-irq-safe at:",
+        "  lock_acquire+0x1/0x2",
+        "  hfs_interrupt+0x1/0x2",
+        "... which became SOFTIRQ-irq-unsafe at:",
+        "  hfs_process+0x1/0x2",
+    ]);
+    assert_eq!(order, "possible deadlock in hfs_interrupt");
+}
+
+#[test]
 fn stalls_and_lockups() {
     let stall = "rcu: INFO: rcu_preempt self-detected stall on CPU";
     let report = [

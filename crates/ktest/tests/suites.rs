@@ -316,7 +316,8 @@ fn programs_of_a_suite_that_start_are_no_trouble() {
     assert!(text.lines().all(|line| !line.contains("src/short") && !line.contains("src/empty")), "{text}");
 }
 
-/// The kinds of programs that cannot be started, in the directory of another helper program.
+/// The kinds of programs that cannot be started, in the directory of another helper program. Without libaio, fsstress of
+/// xfstests does not start, and generic/083 would pass although it tested nothing.
 #[test]
 fn a_program_of_a_suite_that_does_not_start_ends_the_run() {
     let machine = std::fs::read("/bin/true").unwrap()[18..20].to_vec();

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use spawn::Cmd;
+use spawn::{Access, Cmd};
 
 use crate::resources::Resources;
 use crate::seccomp;
@@ -32,8 +32,8 @@ const PASSWD: &[u8] = b"root:x:0:0:root:/nonexistent:/usr/sbin/nologin\n\
     ktest:x:1000:1000:ktest:/tmp:/bin/sh\n\
     nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
 const GROUP: &[u8] = b"root:x:0:\nktest:x:1000:\nnogroup:x:65534:\n";
-/// The user and group id in the sandbox. On the host, the program runs with the ids of this process, which own the
-/// files that it writes.
+/// The user and group id in the sandbox. On the host, the program runs with the ids of this process, or without rights if
+/// this process is root. The files that it writes belong to the user of this process.
 const ID: &str = "1000";
 
 /// An entry of the host's root directory: `/bin` is a directory or a link to `usr/bin`.
@@ -71,22 +71,12 @@ pub enum Network {
     Host,
 }
 
-/// How a host path is visible in the sandbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Access {
-    ReadOnly,
-    Writable,
-    Device,
-    /// Nothing of the host: an empty directory in memory.
-    Memory,
-}
-
-/// A host path that is visible in the sandbox.
+/// What is visible at a path in the sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mount {
-    host: PathBuf,
+    /// The path of the host; `None` for an empty directory in memory.
+    host: Option<(PathBuf, Access)>,
     inside: PathBuf,
-    access: Access,
 }
 
 /// What a sandboxed program may access. A later mount hides an earlier one at the same path or below it.
@@ -117,30 +107,30 @@ impl Sandbox {
     /// Shows a file or directory of the host, read-only, at the path `inside`.
     #[must_use]
     pub fn read_only(self, host: impl AsRef<Path>, inside: impl AsRef<Path>) -> Self {
-        self.mount(host.as_ref(), inside.as_ref(), Access::ReadOnly)
+        self.mount(Some((host.as_ref().into(), Access::ReadOnly)), inside.as_ref())
     }
 
     /// Lets the program write to a directory of the host, at the path `inside`. The files that it leaves there are
     /// untrusted: read them with `fsx::untrusted`.
     #[must_use]
     pub fn writable(self, host: impl AsRef<Path>, inside: impl AsRef<Path>) -> Self {
-        self.mount(host.as_ref(), inside.as_ref(), Access::Writable)
+        self.mount(Some((host.as_ref().into(), Access::Writable)), inside.as_ref())
     }
 
     /// Gives the program an empty directory in memory at the path `inside`, as large as its `/tmp` at most.
     #[must_use]
     pub fn memory(self, inside: impl AsRef<Path>) -> Self {
-        self.mount(Path::new(""), inside.as_ref(), Access::Memory)
+        self.mount(None, inside.as_ref())
     }
 
     /// Gives the program access to a device of the host, at the same path.
     #[must_use]
     pub fn device(self, path: impl AsRef<Path>) -> Self {
-        self.mount(path.as_ref(), path.as_ref(), Access::Device)
+        self.mount(Some((path.as_ref().into(), Access::Device)), path.as_ref())
     }
 
-    fn mount(mut self, host: &Path, inside: &Path, access: Access) -> Self {
-        self.mounts.push(Mount { host: host.into(), inside: inside.into(), access });
+    fn mount(mut self, host: Option<(PathBuf, Access)>, inside: &Path) -> Self {
+        self.mounts.push(Mount { host, inside: inside.into() });
         self
     }
 
@@ -196,21 +186,21 @@ impl Sandbox {
             cmd = words(cmd, &[&"--size", &tmp, &"--tmpfs", &dir]);
         }
         for mount in &self.mounts {
-            let option = match mount.access {
+            let Some((host, access)) = &mount.host else {
+                cmd = words(cmd, &[&"--size", &tmp, &"--tmpfs", &mount.inside]);
+                continue;
+            };
+            let option = match access {
                 Access::ReadOnly => "--ro-bind",
                 Access::Writable => "--bind",
                 Access::Device => "--dev-bind",
-                Access::Memory => {
-                    cmd = words(cmd, &[&"--size", &tmp, &"--tmpfs", &mount.inside]);
-                    continue;
-                }
             };
-            cmd = words(cmd, &[&option, &mount.host, &mount.inside]);
+            cmd = cmd.arg(option).arg_shared(host, *access).arg(&mount.inside);
         }
         for (key, value) in &self.env {
             cmd = words(cmd, &[&"--setenv", key, value]);
         }
-        // /dev and / are tmpfs mounts without a size limit. If this process is root, its user owns the files of /proc/sys.
+        // /dev and / are tmpfs mounts without a size limit. The user of root without another one owns the files of /proc/sys.
         for dir in ["/proc", "/dev", "/"] {
             cmd = words(cmd, &[&"--remount-ro", &dir]);
         }
@@ -222,7 +212,7 @@ impl Sandbox {
     fn namespaces(&self) -> Cmd {
         let mut cmd = Cmd::new("bwrap")
             .guarded()
-            .protect_devices()
+            .unprivileged()
             .group_limits(self.resources.group())
             .env_clear()
             .env("PATH", HOST_PATH)

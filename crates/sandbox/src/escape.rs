@@ -19,13 +19,14 @@ use crate::probe::SandboxError;
 const SCRIPT: &str = include_str!("escape.bash");
 
 /// The attempts: the name in [`SCRIPT`], and the claim that holds if the attempt fails.
-const CLAIMS: [(&str, &str); 15] = [
+const CLAIMS: [(&str, &str); 16] = [
     ("remount", "a read-only mount cannot be made writable"),
     ("write", "nothing outside the writable directories can be written"),
     ("capabilities", "the program has no capabilities"),
     ("namespace", "no user namespace can be created"),
     ("home", "the home directory of this account is invisible"),
     ("state", "/run, /var, /srv, /home and /root are invisible"),
+    ("root", "files of /proc that only root can read cannot be read"),
     ("sysctl", "settings of the kernel cannot be changed"),
     ("device", "device files of this host cannot be changed"),
     ("keyring", "the keyrings of this account cannot be used"),

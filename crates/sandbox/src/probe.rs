@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fsx::untrusted::Scratch;
 use spawn::{Limits, SpawnError};
 use tokio::sync::OnceCell;
 
@@ -25,6 +26,9 @@ pub enum SandboxError {
         "the sandbox does not start: {0}; allow this account to create user namespaces (see `ktest doctor`)"
     )]
     Refused(String),
+    /// Bubblewrap could not be started, or this host cannot give the sandbox of root a directory to write to.
+    #[error("the sandbox does not start: {0}")]
+    NotStarted(String),
 }
 
 /// Checks that the sandbox works on this host. A success is cached for the lifetime of the process.
@@ -39,7 +43,10 @@ pub async fn probe_now() -> Result<(), SandboxError> {
         return Err(SandboxError::NoPrlimit);
     }
     let limits = Limits { time: Duration::from_secs(20), bytes: 1 << 20 };
-    match Sandbox::new().command("true").output(limits).await {
+    let not_started = |error: &dyn std::fmt::Display| SandboxError::NotStarted(error.to_string());
+    let dir = Scratch::temporary().map_err(|error| not_started(&error))?;
+    let sandbox = Sandbox::new().writable(dir.path(), "/ktest-probe").dir("/ktest-probe");
+    match sandbox.command("touch").arg("file").output(limits).await {
         Ok(output) if output.exit.success() => Ok(()),
         Ok(output) => {
             let complaint = output.error_line();
@@ -48,6 +55,7 @@ pub async fn probe_now() -> Result<(), SandboxError> {
             Err(unknown.map_or(SandboxError::Refused(complaint), |line| SandboxError::TooOld(line.into())))
         }
         Err(SpawnError::NotFound { .. }) => Err(SandboxError::NotInstalled),
+        Err(error @ SpawnError::Start { .. }) => Err(not_started(&error)),
         Err(error) => Err(SandboxError::Refused(error.to_string())),
     }
 }

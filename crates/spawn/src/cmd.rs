@@ -19,6 +19,7 @@ use crate::error::SpawnError;
 use crate::guard;
 use crate::output::{Limits, Output};
 use crate::package;
+use crate::unprivileged::{Access, SharedArg, Stage};
 
 /// What a standard stream of the child is connected to in [`Cmd::start`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,9 +57,10 @@ pub struct Cmd {
     streams: [Stream; 3],
     own_group: bool,
     guarded: bool,
-    protect_devices: bool,
+    unprivileged: bool,
     group_limits: Option<GroupLimits>,
     data: Vec<DataArg>,
+    shared: Vec<SharedArg>,
     rlimits: Vec<(Resource, u64)>,
 }
 
@@ -95,9 +97,10 @@ impl Cmd {
             rlimits: Vec::new(),
             own_group: true,
             guarded: false,
-            protect_devices: false,
+            unprivileged: false,
             group_limits: None,
             data: Vec::new(),
+            shared: Vec::new(),
         }
     }
 
@@ -121,6 +124,15 @@ impl Cmd {
         assert!(bytes.len() <= DATA_BYTES, "the bytes of an argument fit into a pipe");
         self.data.push(DataArg { at: self.argv.len(), bytes });
         self.arg("FD")
+    }
+
+    /// Adds an argument that is the path of a file, directory or device of the host. The child can access it also if it is
+    /// [unprivileged](Self::unprivileged), and files of root then belong to its user. The path may be another one.
+    #[must_use]
+    pub fn arg_shared(mut self, path: impl AsRef<Path>, access: Access) -> Self {
+        let path = path.as_ref();
+        self.shared.push(SharedArg { at: self.argv.len(), path: path.into(), access });
+        self.arg(path)
     }
 
     /// Sets an environment variable.
@@ -181,11 +193,12 @@ impl Cmd {
         self
     }
 
-    /// If this process is root, its user owns the device files of the host. The child then gets a mount namespace in which
-    /// their modes, owners and dates cannot be changed. It can still use them. For programs that give `/dev` to others.
+    /// If this process is root, the child runs as a user of its own without rights, in a mount namespace of its own, with
+    /// `/` as the working directory. For programs that give files of the host to others. If this process is root in a user
+    /// namespace only, there is no such user: then the child cannot change the modes, owners and dates of device files.
     #[must_use]
-    pub fn protect_devices(mut self) -> Self {
-        self.protect_devices = true;
+    pub fn unprivileged(mut self) -> Self {
+        self.unprivileged = true;
         self
     }
 
@@ -238,7 +251,9 @@ impl Cmd {
         let procs = control_group.as_ref().map(Group::procs).transpose();
         let procs = procs.map_err(|source| self.start_error(source))?;
         let pipes = self.open_pipes().map_err(|source| self.start_error(source))?;
-        let mut command = self.to_tokio(&pipes);
+        let stage = if self.unprivileged { Stage::open(&self.shared) } else { Ok(None) };
+        let stage = stage.map_err(|source| self.start_error(source))?;
+        let mut command = self.to_tokio(&pipes, stage.as_ref());
         let stdout = self.blocking_stdout().map_err(|source| self.start_error(source))?;
         if let Some(pipe) = &stdout {
             command.stdout(pipe.writer.try_clone().map_err(|source| self.start_error(source))?);
@@ -246,7 +261,7 @@ impl Cmd {
         let parent = rustix::process::getpid();
         let rlimits = self.rlimits.clone();
         let guarded = self.guarded && self.own_group;
-        let protect_devices = self.protect_devices && rustix::process::geteuid().is_root();
+        let protect_devices = self.unprivileged && stage.is_none() && rustix::process::geteuid().is_root();
         // SAFETY: between fork and exec, only system calls are made; nothing allocates or takes a lock. The process has
         // one thread.
         unsafe {
@@ -258,10 +273,14 @@ impl Cmd {
                 for pipe in &pipes {
                     rustix::io::fcntl_setfd(pipe, rustix::io::FdFlags::empty())?;
                 }
-                set_parent_process_death_signal(Some(Signal::KILL))?;
                 if let Some(procs) = &procs {
                     rustix::io::write(procs, b"0")?;
                 }
+                if let Some(stage) = &stage {
+                    stage.enter()?;
+                }
+                // A change of the user clears it.
+                set_parent_process_death_signal(Some(Signal::KILL))?;
                 for (resource, limit) in &rlimits {
                     // Only root can raise the hard limit.
                     let hard = getrlimit(*resource).maximum;
@@ -307,8 +326,11 @@ impl Cmd {
         self.data.iter().map(open).collect()
     }
 
-    fn to_tokio(&self, pipes: &[OwnedFd]) -> tokio::process::Command {
+    fn to_tokio(&self, pipes: &[OwnedFd], stage: Option<&Stage>) -> tokio::process::Command {
         let mut argv = self.argv.clone();
+        for (at, path) in stage.into_iter().flat_map(Stage::paths) {
+            argv[at] = path;
+        }
         for (data, pipe) in self.data.iter().zip(pipes) {
             argv[data.at] = pipe.as_raw_fd().to_string().into();
         }

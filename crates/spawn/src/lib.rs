@@ -12,9 +12,11 @@ mod guard;
 pub mod lines;
 mod output;
 mod package;
+mod unprivileged;
 
 pub use cgroup::{GroupLimits, Groups};
 pub use child::Child;
 pub use cmd::{Cmd, Stream, quote};
 pub use error::SpawnError;
 pub use output::{Exit, Limits, Output};
+pub use unprivileged::Access;

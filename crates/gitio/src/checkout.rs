@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use model::CommitId;
-use spawn::Limits;
+use spawn::{Limits, Output};
 
 use crate::command::{error_message, git};
 use crate::error::GitError;
@@ -81,17 +81,18 @@ impl Repo {
         if !self.has_commit(commit) {
             return Err(GitError::NoSuchCommit { repo: self.path().into(), spec: commit.as_str().into() });
         }
-        if String::from_utf8_lossy(&output.stderr)
-            .lines()
-            .any(|line| line.starts_with("error: invalid path '"))
-        {
-            return Err(GitError::InvalidTree {
-                commit: commit.short().into(),
-                message: error_message(&output),
-            });
-        }
-        Err(GitError::Checkout { commit: commit.short().into(), dir, message: error_message(&output) })
+        Err(checkout_error(commit, &dir, &output))
     }
+}
+
+/// Why git did not check out a commit.
+pub(crate) fn checkout_error(commit: &CommitId, dir: &Path, output: &Output) -> GitError {
+    let (commit, message) = (commit.short().into(), error_message(output));
+    let text = String::from_utf8_lossy(&output.stderr);
+    if text.lines().any(|line| line.starts_with("error: invalid path '")) {
+        return GitError::InvalidTree { commit, message };
+    }
+    GitError::Checkout { commit, dir: dir.into(), message }
 }
 
 struct WorkTree<'a> {
@@ -103,7 +104,7 @@ struct WorkTree<'a> {
 }
 
 impl WorkTree<'_> {
-    async fn run(&self, args: &[&str]) -> Result<spawn::Output, GitError> {
+    async fn run(&self, args: &[&str]) -> Result<Output, GitError> {
         let cmd = git(self.git_dir)
             .arg("--work-tree")
             .arg(self.dir)

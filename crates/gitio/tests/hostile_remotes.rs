@@ -4,6 +4,8 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use gitio::Repo;
@@ -175,5 +177,65 @@ async fn submodules_are_ignored() {
         assert!(!dir.join("m/secret").exists() && !dir.join("ran").exists(), "{url}");
         assert!(repo.resolve(inner.as_str()).is_err(), "{url}");
         assert!(!ours.path().join(".git/modules").exists());
+    }
+}
+
+/// Serves `dir` with the git protocol until the value is dropped.
+async fn git_daemon(dir: &Path) -> (spawn::Child, u16) {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let cmd = spawn::Cmd::new("git").args(["daemon", "--listen=127.0.0.1", "--export-all", "--reuseaddr"]);
+    let cmd = cmd.arg(format!("--base-path={}", dir.display())).arg(format!("--port={port}"));
+    let daemon = cmd.start().unwrap();
+    let begun = Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "git daemon does not listen");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    (daemon, port)
+}
+
+/// A clone has the limits of a tree that is checked out, and leaves no file if it exceeds them.
+#[tokio::test]
+async fn a_clone_that_grows_when_it_is_checked_out_is_refused() {
+    let served = tempfile::tempdir().unwrap();
+    let scratch = ScratchRepo::new();
+    let (_daemon, port) = git_daemon(scratch.path().parent().unwrap()).await;
+    let name = scratch.path().file_name().unwrap().to_string_lossy().into_owned();
+    let remote: Remote = format!("git://127.0.0.1:{port}/{name}").parse().unwrap();
+    let clone = async |to: &str| {
+        let to = served.path().join(to);
+        let result = gitio::clone_public(&remote, &to, Duration::from_secs(60)).await;
+        let mut files: Vec<_> = std::fs::read_dir(&to).unwrap().map(|it| it.unwrap().file_name()).collect();
+        files.sort();
+        (result, files)
+    };
+    // Without a commit there is nothing to check out.
+    scratch.git(["symbolic-ref", "HEAD", "refs/heads/unborn"]);
+    let (result, files) = clone("empty").await;
+    assert!(result.is_ok() && files == [".git"], "{result:?} {files:?}");
+    scratch.git(["symbolic-ref", "HEAD", "refs/heads/master"]);
+    scratch.commit("small", &[("lib.sh", "x\n")]);
+    let (result, files) = clone("small").await;
+    assert!(result.is_ok() && files.contains(&"lib.sh".into()), "{result:?} {files:?}");
+    let mut status = Command::new("git");
+    status.arg("-C").arg(served.path().join("small")).args(["status", "--porcelain=v2", "--branch"]);
+    let status = status.output().unwrap();
+    let status = String::from_utf8(status.stdout).unwrap();
+    assert!(status.contains("# branch.head master\n") && !status.contains("\n1 "), "{status}");
+
+    let blob = scratch.git_fed(["hash-object", "-w", "--stdin"], "x\n");
+    let mut tree = scratch.git_fed(["mktree"], &format!("100644 blob {}\tf\n", blob.trim()));
+    for _ in 0..10 {
+        let entries: String = (0..10).map(|n| format!("040000 tree {}\td{n}\n", tree.trim())).collect();
+        tree = scratch.git_fed(["mktree"], &entries);
+    }
+    let invalid = scratch.git_fed(["mktree"], &format!("100644 blob {}\t.git\n", blob.trim()));
+    for (tree, what) in [(tree, "more than 1000000 files"), (invalid, "invalid path '.git'")] {
+        let commit = scratch.git_fed(["commit-tree", tree.trim()], "large\n");
+        scratch.git(["update-ref", "refs/heads/master", commit.trim()]);
+        let (result, files) = clone(&commit).await;
+        let refused =
+            matches!(&result, Err(gitio::GitError::InvalidTree { message, .. }) if message.contains(what));
+        assert!(refused && files == [".git"], "{result:?} {files:?}");
     }
 }

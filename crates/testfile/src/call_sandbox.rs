@@ -60,7 +60,7 @@ pub(crate) struct GitRequest {
 /// Why the requests of a call cannot be fulfilled.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RequestError {
-    /// The test file requests something that is never cloned.
+    /// The test file requests something that is never cloned, or that is too large to be checked out.
     #[error("{0}")]
     Refused(String),
     /// The clone failed, or a file of this host could not be accessed.
@@ -128,7 +128,10 @@ impl GitRequest {
         let stage = Scratch::new_in(deps_dir, ".clone-");
         let stage = stage.map_err(|error| failed(&error))?;
         let new = stage.path().join("tree");
-        gitio::clone_public(&self.url, &new, CLONE_LIMIT).await.map_err(|error| failed(&error))?;
+        gitio::clone_public(&self.url, &new, CLONE_LIMIT).await.map_err(|error| match error {
+            gitio::GitError::InvalidTree { .. } => RequestError::Refused(message(&error)),
+            error => failed(&error),
+        })?;
         let to = deps_dir.join(&self.name);
         match own::rename(&new, &to) {
             // Another slot has cloned it in the meantime.

@@ -51,6 +51,14 @@ impl Columns {
         Some(Row { key, status: statuses[at], duration: self.durations[at] })
     }
 
+    /// The duration of test `at` of `names` if it passed. Most commits share their names, so that no search is needed.
+    fn passed_at(&self, names: &Names, at: usize) -> Option<Duration> {
+        if !Arc::ptr_eq(names, self.names()) {
+            return self.passed_in(&names[at]);
+        }
+        (self.statuses.statuses[at] == Status::Passed).then(|| self.durations[at])
+    }
+
     /// The duration of a test if it passed.
     fn passed_in(&self, key: &str) -> Option<Duration> {
         self.row(key).filter(|row| row.status == Status::Passed).map(|row| row.duration)
@@ -175,14 +183,16 @@ impl<S: Source> Search<S> {
 
     /// The tests that passed in a fraction of the duration of enough older passes for the median to be that long.
     fn faster<'a>(&self, now: &'a Loaded, older: &'a [(&CommitId, Rc<Loaded>)]) -> Vec<&'a str> {
-        let passed = now.columns.rows().zip(now.ids.iter()).filter(|(row, _)| row.status == Status::Passed);
-        let may_be = passed.filter(|(row, id)| is_fraction(row.duration, self.longest[**id]));
+        let names = now.columns.names();
+        let rows = now.columns.rows().zip(now.ids.iter()).enumerate();
+        let passed = rows.filter(|(_, (row, _))| row.status == Status::Passed);
+        let may_be = passed.filter(|(_, (row, id))| is_fraction(row.duration, self.longest[**id]));
         may_be
-            .filter(|(row, _)| {
-                let passes = older.iter().filter_map(|(_, old)| old.columns.passed_in(row.key));
+            .filter(|(at, (row, _))| {
+                let passes = older.iter().filter_map(|(_, old)| old.columns.passed_at(names, *at));
                 passes.filter(|before| is_fraction(row.duration, *before)).nth(MAJORITY - 1).is_some()
             })
-            .map(|(row, _)| row.key)
+            .map(|(_, (row, _))| row.key)
             .collect()
     }
 
@@ -236,14 +246,17 @@ impl<S: Source> Search<S> {
 /// The tests that are skipped or gone, from the columns of two commits, both sorted by key. For `complete`, see
 /// [`Compared::complete`].
 fn stopped<'a>(before: &'a Columns, now: &'a Columns, complete: bool) -> Vec<&'a str> {
+    let is_skipped = |old: Status, new: Status| old == Status::Passed && new == Status::NotRun;
+    if Arc::ptr_eq(before.names(), now.names()) {
+        let rows = before.rows().zip(now.rows()).filter(|(old, new)| is_skipped(old.status, new.status));
+        return rows.map(|(old, _)| old.key).collect();
+    }
     let (mut skipped, mut gone) = (Vec::new(), Vec::new());
     let mut rows = now.rows().peekable();
     for old in before.rows() {
         while rows.next_if(|new| new.key < old.key).is_some() {}
         match rows.next_if(|new| new.key == old.key) {
-            Some(new) if old.status == Status::Passed && new.status == Status::NotRun => {
-                skipped.push(old.key);
-            }
+            Some(new) if is_skipped(old.status, new.status) => skipped.push(old.key),
             None if complete && passed_or_failed(old.status) => gone.push(old.key),
             _ => {}
         }

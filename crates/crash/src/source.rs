@@ -70,6 +70,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_helpers_of_a_shared_file() {
+        let add = "WARNING: CPU: 0 PID: 1 at lib/kobject.c:30 kobject_add_internal+0x1/0x2";
+        let id = "WARNING: CPU: 0 PID: 1 at lib/idr.c:30 id_get+0x1/0x2";
+        for (text, function, is) in [
+            (add, "kobject_add_internal", true),
+            (add, "__kobject_add.cold", true),
+            // Of another file.
+            (add, "device_add", false),
+            // A word of two letters is in the path of many files.
+            (id, "id_get", true),
+            (id, "id_put", false),
+        ] {
+            assert_eq!(helper(text, None).unwrap().is(function), is, "{text} {function}");
+        }
+        assert!(helper("WARNING: CPU: 0 PID: 1 at fs/hfs/inode.c:30 hfs_add+0x1/0x2", None).is_none());
+        let bug = helper("kernel BUG at lib/kobject.c:30!", Some("kobject_put")).unwrap();
+        assert!(bug.is("kobject_put") && bug.is("kobject_get") && !bug.is("hfs_put"));
+    }
+
+    #[test]
     fn source_lines_in_the_first_line() {
         for (text, kind, source) in [
             ("kernel BUG at fs/ext4/inode.c:4001!", TroubleKind::KernelBug, Some(("fs/ext4/inode.c", 4001))),

@@ -142,5 +142,7 @@ mod tests {
         }
         assert_eq!(general("unknown-block(8,1) at 0xffff8880 ..."), "unknown-block(NUM,NUM) at ADDR ...");
         assert_eq!(general("waiting for eth0 to become free"), "waiting for DEV to become free");
+        let text = "x".repeat(119);
+        assert_eq!(general(&format!("{text}\u{e4}")), text, "cut before a character");
     }
 }

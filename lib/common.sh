@@ -64,7 +64,7 @@ _ktest_where() {
 # Fail the subtest with a reason: ktest_fail REASON
 ktest_fail() {
     _ktest_where
-    _ktest_record "$_ktest_place: failed: $*"
+    _ktest_record said "$_ktest_place: failed: $*"
     exit 1
 }
 

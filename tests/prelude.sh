@@ -318,9 +318,15 @@ _ktest_init() {
     ktest_init
 }
 
-# Record a failure. The first one is the cause: an inner shell records it before the outer shells end because of it.
+# Record a failure: _ktest_record said|command REASON. The first one is the cause: an inner shell records it before the outer
+# shells end because of it. But if a command failed in a substitution, bash goes on, and what the outer shell says later is.
 _ktest_record() {
-    [[ -s $_ktest_state.skip || -s $_ktest_state.failed ]] || printf '%s\n' "$*" >"$_ktest_state.failed"
+    local kind='' level=0
+    [[ ! -s $_ktest_state.skip ]] || return 0
+    if [[ -s $_ktest_state.failed ]] && read -r kind level <"$_ktest_state.failed"; then
+        [[ $1 == said && $kind == command ]] && ((BASH_SUBSHELL < level)) || return 0
+    fi
+    printf '%s\n' "$1 $BASH_SUBSHELL" "${*:2}" >"$_ktest_state.failed"
 }
 
 _ktest_on_error() {
@@ -335,7 +341,7 @@ _ktest_on_error() {
         mapfile -t -s $((${_ktest_place##*:} - 1)) -n 1 text <"$_ktest_file"
         command=${text[0]#"${text[0]%%[![:space:]]*}"}
     fi
-    _ktest_record "$_ktest_place: failed (exit $status): ${command:0:400}"
+    _ktest_record command "$_ktest_place: failed (exit $status): ${command:0:400}"
 }
 
 # Report an error outside the subtests: in the declarations, list_tests or ktest_init.
@@ -348,11 +354,11 @@ _ktest_on_exit() {
     local status=$1 file=$0
     [[ $file == */tests/* ]] && file=tests/${file##*/tests/}
     if ((status == 0)) && [[ -z $_ktest_reached_end ]]; then
-        _ktest_record "$file: failed: exit 0 before the end of the subtest; use ktest_skip for a subtest that does not apply"
+        _ktest_record said "$file: failed: exit 0 before the end of the subtest; use ktest_skip for a subtest that does not apply"
         exit 1
     fi
     ((status == 0)) ||
-        _ktest_record "$file: failed (exit $status): ended early, by exit or because of an unset variable, see above"
+        _ktest_record command "$file: failed (exit $status): ended early, by exit or because of an unset variable, see above"
 }
 
 # Run one subtest in its own shell. Do not call it in a condition: bash would ignore errexit inside.
@@ -418,7 +424,7 @@ _ktest_run_tests() {
         _ktest_look_at_taint
         if ((status == 0 && (_ktest_tainted & ~tainted))); then
             status=1
-            _ktest_record "tests/${0##*/tests/}: failed: the subtest tainted the kernel" \
+            _ktest_record said "tests/${0##*/tests/}: failed: the subtest tainted the kernel" \
                 "(flags $((_ktest_tainted & ~tainted))); allow_taint in the file permits it"
         fi
         ktest_clean
@@ -432,7 +438,7 @@ _ktest_run_tests() {
         elif ((status == 0)); then
             _ktest_mark "========= PASSED $name in ${took}s"
         else
-            read -r line <"$_ktest_state.failed" || _ktest_ended_by "$status"
+            { read -r line && read -r line; } <"$_ktest_state.failed" || _ktest_ended_by "$status"
             # Directly to the console: the runner takes the last line that is not from the kernel as the reason.
             _ktest_print "" "$line"
             _ktest_mark "========= FAILED $name in ${took}s"

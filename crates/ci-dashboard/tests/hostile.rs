@@ -82,6 +82,22 @@ fn encoded(text: &str) -> String {
 }
 
 #[test]
+fn a_feed_has_only_characters_of_xml() {
+    let commits = ["breaks\u{fffe}\u{ffff}\u{1}\u{1b}[31m it", "before"]
+        .map(|subject| (commit_id(&subject[..6]), subject.to_owned()));
+    let farm = Farm::with(|fixture| {
+        fixture.branch("mira", "next", &commits);
+        let reason = "a reason\u{fffe}\u{b}".to_owned();
+        fixture.test(TestResult::new(&commits[0].0, "a.b", Verdict::Failed { reason }, 10));
+        fixture.test(TestResult::new(&commits[1].0, "a.b", Verdict::Passed, 10));
+    });
+    let feed = body_text(farm.ask(&Request::get("/ci?user=mira&branch=next&format=atom")));
+    assert!(feed.contains("breaks") && feed.contains("a.b"), "{feed}");
+    let is_allowed = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..);
+    assert_eq!(feed.chars().find(|c| !is_allowed(*c)), None, "{feed}");
+}
+
+#[test]
 fn hostile_names_messages_and_logs_are_text() {
     let messages = messages();
     let keys =

@@ -110,6 +110,16 @@ mod tests {
     }
 
     #[test]
+    fn a_message_far_before_the_trap_is_not_the_reason() {
+        let trap = "Error 1 at /host/t/tests/fs/mine.ktest 10 from: return 1, exiting";
+        for (between, reason) in [(SEARCHED_LINES - 1, "FAILED: it"), (SEARCHED_LINES, trap)] {
+            let output = vec![" output of a program"; between];
+            let lines: Vec<&str> = ["FAILED: it"].into_iter().chain(output).chain([trap]).collect();
+            assert_eq!(failure(&log(&lines)), reason, "{between} lines");
+        }
+    }
+
+    #[test]
     fn the_first_trap_is_that_of_the_command_which_failed() {
         let inner = "Error 32 at /host/t/tests/fs/mine.ktest 10 from: mount /dev/vdb /mnt, exiting";
         let outer = "Error 1 at /host/t/tests/prelude.sh 843 from: ( set -e; run_test $i ), exiting";
@@ -133,6 +143,8 @@ mod tests {
         let outer = "Error 1 at /host/t/tests/prelude.sh 843 from: ( set -e; run_test $i ), exiting";
         let message = "ERROR: no extent formed to corrupt";
         assert_eq!(failure(&log(&["noise", message, returned, outer])), message);
+        let without_status = returned.replace("return 1", "return");
+        assert_eq!(failure(&log(&["noise", message, &without_status, outer])), message);
         // `exit` runs no trap in the shell that it ends.
         let failed = "FAILED: 'x' present in output of 'list'";
         assert_eq!(

@@ -144,6 +144,24 @@ fn a_subtest_that_is_not_selected_runs_by_its_name() {
 }
 
 #[test]
+fn settings_in_the_environment_reach_the_tests() {
+    let tree = TestTree::new(
+        r#"case $1 in
+        deps) printf '%s\n' ktest_mem=256 ktest_no_vm=true ;;
+        list-tests) echo "is_$ktest_variant" ;;
+        run-tests) echo "========= TEST   $2"; echo "variant ${ktest_variant-} ${ktest_tmp-}"; echo "========= PASSED $2 in 1s" ;;
+        esac"#,
+    );
+    let mut command = Command::cargo_bin("ktest").unwrap();
+    command.env("KTEST_CACHE_DIR", tree.path("cache")).current_dir(tree.dir.path());
+    command.envs([("ktest_variant", "1k"), ("ktest_tmp", "/nowhere")]);
+    let output = command.args(["run", "tests/x.ktest"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let log = std::fs::read_to_string(tree.path("ktest-out/out/x.is_1k/log")).unwrap();
+    assert!(log.contains("variant 1k /tmp"), "{log}");
+}
+
+#[test]
 fn missing_programs_are_named_with_their_package() {
     let tree = TestTree::new(GOOD);
     let bin = tree.path("bin");

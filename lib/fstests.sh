@@ -9,23 +9,38 @@
 #
 #   fstests FSTYP "$@"     declare everything; the file adds the kernel options of its file system
 #   fstests_mkfs DEVICE [OPTION...]   defined by the file
-#   fstests_variants       print a line for each variant: NAME | mkfs options | mount options (optional)
+#   fstests_variants       print a line for each variant: NAME | mkfs options | mount options | WORDS (optional)
+# WORDS are devices that the variant needs, logdev, rtdev or dax, and NAME=VALUE settings of xfstests. A file fstests.variants
+# next to the test file has more such lines. The function is defined before the call of `fstests`.
 
 _fstests_at=/opt/xfstests
 _fstests_run=/tmp/xfstests-run
 _fstests_left_out=/tmp/xfstests-left-out
+# The number of devices of a file system on several devices, in addition to the scratch device.
+_fstests_pool=0
+# The selected variant.
+_fstests_mkfs='' _fstests_mount='' _fstests_words=()
 
 fstests() {
     _fstests_type=$1
     suite xfstests "${@:2}"
     [[ -z $_ktest_skip_all ]] || return 0
+    _fstests_variant
     config-mem 2G
     config-cpus 2
     config-timeout 1200
     config-list-env ktest_xfstests_groups=all ktest_xfstests_exclude=
     # The test device, the scratch device, a device for the log of writes; more for file systems on several devices.
     config-scratch-devs 6G 6G 6G
-    case $1 in btrfs | bcachefs) config-scratch-devs 3G 3G 3G ;; esac
+    case $1 in btrfs | bcachefs) config-scratch-devs 3G 3G 3G && _fstests_pool=3 ;; esac
+    # After these, in this order: the logs of the two devices, their realtime devices.
+    ! _fstests_has logdev || config-scratch-devs 512M 512M
+    ! _fstests_has rtdev || config-scratch-devs 6G 6G
+    if _fstests_has dax; then
+        config-pmem-devs 2G 2G
+        config-mem 3G
+        require-kernel-config FS_DAX,LIBNVDIMM,BLK_DEV_PMEM
+    fi
     require-kernel-config EXT4_FS,BLK_DEV_LOOP,TMPFS,SHMEM
     # Menus of the options below, which are not on by default.
     require-kernel-config-soft MD,SCSI,SCSI_LOWLEVEL,BLK_DEV_SD,DEBUG_FS,FTRACE
@@ -95,7 +110,7 @@ _fstests_check_names() {
         [[ -n ${known[${name//\//.}]:-} ]] || suite_unknown ktest_xfstests_exclude "$name" <<<"$names"
     done
     name=${ktest_xfstests_variant:-}
-    names=$(fstests_variants | awk -F '|' '{ gsub(/ /, "", $1); print $1 }')
+    names=$(_fstests_all_variants | awk -F '|' '{ gsub(/[ \t]/, "", $1); print $1 }')
     [[ -z $name || $'\n'$names$'\n' == *$'\n'"$name"$'\n'* ]] || suite_unknown ktest_xfstests_variant "$name" <<<"$names"
 }
 
@@ -201,35 +216,68 @@ ktest_init() {
 
 # Print the settings of the suite, as bash assignments.
 _fstests_settings() {
-    local pool=("${ktest_scratch_dev[1]}" "${ktest_scratch_dev[@]:3}")
-    printf 'export %s=%q\n' FSTYP "$_fstests_type" TEST_DEV "${ktest_scratch_dev[0]}" TEST_DIR /mnt/test \
-        SCRATCH_MNT /mnt/scratch LOGWRITES_DEV "${ktest_scratch_dev[2]}" RESULT_BASE "$suite_artifacts" \
-        LOGGER_PROG $_fstests_run/next DIFF_LENGTH 40
+    local word devices=("${ktest_scratch_dev[@]}") pool test
+    test=${devices[0]}
+    pool=("${devices[1]}" "${devices[@]:3:_fstests_pool}")
+    if _fstests_has dax; then
+        test=${ktest_pmem_dev[0]}
+        pool=("${ktest_pmem_dev[1]}")
+    fi
+    printf 'export %s=%q\n' FSTYP "$_fstests_type" TEST_DEV "$test" TEST_DIR /mnt/test SCRATCH_MNT /mnt/scratch \
+        LOGWRITES_DEV "${devices[2]}" RESULT_BASE "$suite_artifacts" LOGGER_PROG $_fstests_run/next DIFF_LENGTH 40
     if ((${#pool[@]} > 1)); then
         printf 'export %s=%q\n' SCRATCH_DEV_POOL "${pool[*]}"
     else
         printf 'export %s=%q\n' SCRATCH_DEV "${pool[0]}"
     fi
+    devices=("${devices[@]:3+_fstests_pool}")
+    # With these devices ./check makes the test device itself.
+    if _fstests_has logdev; then
+        printf 'export %s=%q\n' USE_EXTERNAL yes RECREATE_TEST_DEV true TEST_LOGDEV "${devices[0]}" SCRATCH_LOGDEV "${devices[1]}"
+        devices=("${devices[@]:2}")
+    fi
+    if _fstests_has rtdev; then
+        printf 'export %s=%q\n' USE_EXTERNAL yes RECREATE_TEST_DEV true TEST_RTDEV "${devices[0]}" SCRATCH_RTDEV "${devices[1]}"
+    fi
     [[ -z $_fstests_mkfs ]] || printf 'export %s=%q\n' MKFS_OPTIONS "$_fstests_mkfs"
     [[ -z $_fstests_mount ]] || printf 'export %s=%q\n' MOUNT_OPTIONS "$_fstests_mount" TEST_FS_MOUNT_OPTS "$_fstests_mount"
+    for word in "${_fstests_words[@]}"; do
+        [[ $word != *=* ]] || printf 'export %s=%q\n' "${word%%=*}" "${word#*=}"
+    done
 }
 
 fstests_variants() {
     :
 }
 
-# Set _fstests_mkfs and _fstests_mount to the options of the selected variant.
+# Print the lines of all variants.
+_fstests_all_variants() {
+    local file
+    file=$(dirname "$0")/fstests.variants
+    fstests_variants
+    [[ ! -e $file ]] || grep -v '^[[:space:]]*\(#\|$\)' "$file" || true
+}
+
+# Set _fstests_mkfs, _fstests_mount and _fstests_words to the options of the selected variant. list_tests refuses a variant
+# that does not exist.
 _fstests_variant() {
     local name wanted=${ktest_xfstests_variant:-}
-    _fstests_mkfs='' _fstests_mount=''
+    _fstests_mkfs='' _fstests_mount='' _fstests_words=()
     [[ -n $wanted ]] || return 0
-    while IFS='|' read -r name _fstests_mkfs _fstests_mount; do
-        [[ ${name// /} == "$wanted" ]] || continue
+    while IFS='|' read -r name _fstests_mkfs _fstests_mount _fstests_words; do
+        [[ ${name//[[:blank:]]/} == "$wanted" ]] || continue
         read -r _fstests_mkfs <<<"$_fstests_mkfs"
         read -r _fstests_mount <<<"$_fstests_mount"
+        # shellcheck disable=SC2128 # the line has one string
+        read -r -a _fstests_words <<<"$_fstests_words"
         return 0
-    done < <(fstests_variants)
-    ktest_fail "ktest_xfstests_variant=$wanted is unknown"
+    done < <(_fstests_all_variants)
+    _fstests_mkfs='' _fstests_mount='' _fstests_words=()
+}
+
+# Whether the selected variant needs a kind of device.
+_fstests_has() {
+    [[ " ${_fstests_words[*]} " == *" $1 "* ]]
 }
 
 # One ./check runs all cases of a call. Before each case it calls $LOGGER_PROG, which waits there until the library has
@@ -243,8 +291,7 @@ _fstests_variant() {
 
 # Start ./check for these cases, and wait until it is at the first of them.
 _fstests_start() {
-    local options=()
-    _fstests_variant
+    local options=() device=${ktest_scratch_dev[0]}
     rm -rf $_fstests_run
     mkdir -p $_fstests_run "$suite_artifacts"
     mkfifo $_fstests_run/at $_fstests_run/go
@@ -258,9 +305,10 @@ END
     _fstests_settings >$_fstests_run/config
     # A case whose program dumps core fails: ./check looks for the file in its directory, and keeps it.
     printf 'core\n' >/proc/sys/kernel/core_pattern
-    wipefs -aq "${ktest_scratch_dev[@]}"
+    wipefs -aq "${ktest_scratch_dev[@]}" "${ktest_pmem_dev[@]}"
+    ! _fstests_has dax || device=${ktest_pmem_dev[0]}
     # shellcheck disable=SC2086 # options
-    run_quiet "mkfs of the test device" fstests_mkfs "${ktest_scratch_dev[0]}" $_fstests_mkfs
+    _fstests_has logdev || _fstests_has rtdev || run_quiet "mkfs of the test device" fstests_mkfs "$device" $_fstests_mkfs
     # A version that does not call it runs one case.
     grep -q '[$]LOGGER_PROG "run' $_fstests_at/check || set -- "$1"
     ! grep -q -e --exact-order $_fstests_at/check || options=(--exact-order)

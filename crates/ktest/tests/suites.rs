@@ -137,14 +137,19 @@ async fn a_name_that_does_not_exist_is_an_error_with_the_nearest_names() {
     }
 }
 
-/// Copies the directory with a test file and the libraries, because the file with exclusions is next to the test file.
+/// Copies a test file and the libraries: the files with exclusions and variants are next to the test file.
 fn copy_of_tests(to: &Path) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     for name in ["tests/fs/ext4/fstests.ktest", "tests/prelude.sh", "tests/test-libs.sh"] {
         std::fs::create_dir_all(to.join(name).parent().unwrap()).unwrap();
         std::fs::copy(root.join(name), to.join(name)).unwrap();
     }
-    std::os::unix::fs::symlink(root.join("lib").canonicalize().unwrap(), to.join("lib")).unwrap();
+    std::fs::create_dir(to.join("lib")).unwrap();
+    for entry in std::fs::read_dir(root.join("lib")).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_file() {
+            std::fs::copy(entry.path(), to.join("lib").join(entry.file_name())).unwrap();
+        }
+    }
 }
 
 #[tokio::test]
@@ -170,6 +175,35 @@ async fn a_line_of_the_excluded_cases_that_is_not_valid_is_an_error() {
         let error = file.list_tests(&env(deps.path(), &[])).await.unwrap_err().to_string();
         assert!(error.contains(words), "{line}: {error}");
     }
+}
+
+#[tokio::test]
+async fn variants_declare_their_devices_and_a_file_has_more_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    copy_of_tests(dir.path());
+    let variants = "# mine\n\nmine | -b 2048 | -o noauto_da_alloc | logdev SOAK_DURATION=9\n";
+    std::fs::write(dir.path().join("tests/fs/ext4/fstests.variants"), variants).unwrap();
+    let deps = tempfile::tempdir().unwrap();
+    stand_in(&deps.path().join("xfstests"));
+    let file = TestFile::find(&dir.path().join("tests/fs/ext4/fstests.ktest"), None).unwrap();
+    let of =
+        |variant| HostEnv { sandboxed: true, ..env(deps.path(), &[("ktest_xfstests_variant", variant)]) };
+    for variant in ["mine", "bigalloc_1k"] {
+        assert_eq!(file.list_tests(&of(variant)).await.unwrap().len(), 4, "{variant}");
+    }
+    let error = file.list_tests(&of("min")).await.unwrap_err().to_string();
+    assert!(error.contains("there is no min; the nearest names: mine"), "{error}");
+    if !can_build().await {
+        return;
+    }
+    for (variant, scratch, pmem) in
+        [("", 3, 0), ("1k", 3, 0), ("mine", 5, 0), ("logdev", 5, 0), ("dax", 3, 2)]
+    {
+        let declared = file.deps(&[], &of(variant)).await.unwrap();
+        assert_eq!((declared.scratch.len(), declared.pmem.len()), (scratch, pmem), "{variant}");
+    }
+    let file = test_file("fs/xfs/fstests.ktest");
+    assert_eq!(file.deps(&[], &of("rtdev")).await.unwrap().scratch.len(), 5);
 }
 
 /// Whether the programs for building a suite's disk are installed.

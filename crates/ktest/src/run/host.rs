@@ -164,7 +164,7 @@ impl Host<'_> {
         ];
         let markers = declared.marks_with_token.then(|| ("ktest_markers", "token".to_owned()));
         let own = own.into_iter().chain(markers).map(|(name, value)| (name.to_owned(), value));
-        own.chain(request.env()).collect()
+        request.inherited().chain(own).chain(request.env()).collect()
     }
 }
 

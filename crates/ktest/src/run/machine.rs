@@ -315,7 +315,7 @@ fn environment(
         |items: &[PathBuf]| items.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join("\n");
     let sizes = |items: &[u64]| items.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
     let tests = subtests.iter().map(SubtestName::as_str).collect::<Vec<_>>().join(" ");
-    let mut env: Vec<(String, String)> = [
+    let own = [
         ("ktest_arch", declared.kernel.arch.to_string()),
         ("ktest_compiler", declared.kernel.compiler_name().into()),
         ("ktest_cpus", declared.cpus.unwrap_or_else(default_cpus).to_string()),
@@ -350,8 +350,8 @@ fn environment(
         ("ktest_qemu_devices", devices),
     ]
     .into_iter()
-    .map(|(name, value)| (name.to_string(), value))
-    .collect();
+    .map(|(name, value)| (name.to_string(), value));
+    let mut env: Vec<(String, String)> = request.inherited().chain(own).collect();
     env.push(("ktest_storage_bus".into(), declared.bus.to_string()));
     env.extend(optional_variables(prepared, setup));
     env.extend(request.env());

@@ -1,5 +1,6 @@
 //! A run of one test file, as requested.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use model::{RunOrder, SubtestName, TestOrder};
@@ -89,6 +90,19 @@ impl RunRequest {
     /// Whether the test file's declarations may access this host.
     pub(super) fn trust(&self) -> Trust {
         if self.for_farm() { Trust::Sandboxed } else { Trust::Own }
+    }
+
+    /// The `ktest_*` variables of this process, which the test file has on the host. A run of a user passes them to the
+    /// tests too: a setting must not be lost between the list of the subtests and their run.
+    pub(super) fn inherited(&self) -> impl Iterator<Item = (String, String)> {
+        const OF_THE_LIBRARY: [&str; 3] = ["ktest_tmp", "ktest_markers", "ktest_token"];
+        let all = if self.for_farm() { Vec::new() } else { testfile::inherited_variables() };
+        let text =
+            |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        all.into_iter().filter_map(text).filter(|(name, _)| {
+            let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            is_name && !OF_THE_LIBRARY.contains(&name.as_str())
+        })
     }
 
     /// The variables that the user or the test group sets.

@@ -8,7 +8,7 @@
 # lib/suite.sh finds and builds the suite.
 #
 #   fstests FSTYP "$@"     declare everything; the file adds the kernel options of its file system
-#   fstests_mkfs DEVICE [OPTION...]   defined by the file
+#   fstests_mkfs DEVICE [OPTION...]   defined by the file; its log is on $fstests_log and its realtime data on $fstests_realtime, if set
 #   fstests_variants       print a line for each variant: NAME | mkfs options | mount options | WORDS (optional)
 # WORDS are devices that the variant needs, logdev, rtdev or dax, and NAME=VALUE settings of xfstests. A file fstests.variants
 # next to the test file has more such lines. The function is defined before the call of `fstests`.
@@ -39,7 +39,7 @@ fstests() {
     if _fstests_has dax; then
         config-pmem-devs 2G 2G
         config-mem 3G
-        require-kernel-config FS_DAX,LIBNVDIMM,BLK_DEV_PMEM
+        require-kernel-config FS_DAX,LIBNVDIMM,BLK_DEV_PMEM,NVDIMM_PFN
     fi
     require-kernel-config EXT4_FS,BLK_DEV_LOOP,TMPFS,SHMEM
     # Menus of the options below, which are not on by default.
@@ -207,10 +207,27 @@ ktest_init() {
     local name
     suite_mount $_fstests_at
     _fstests_leave_out
+    ! _fstests_has dax || _fstests_allow_dax
     mkdir -p /mnt/test /mnt/scratch
     # The users that the cases switch to.
     for name in fsgqa fsgqa2 123456-fsgqa; do
         id "$name" >/dev/null 2>&1 || useradd --badname -m "$name" || useradd -m "$name" || true
+    done
+}
+
+# Give the persistent memory devices pages, which direct access needs. The firmware presents them without pages.
+_fstests_allow_dax() {
+    local at=/sys/bus/nd/devices drivers=/sys/bus/nd/drivers region seed name
+    modprobe -q nd_pmem || true
+    for region in "$at"/region*; do
+        name=namespace${region##*region}.0
+        seed=$(<"$region/pfn_seed")
+        printf '%s\n' "$name" >$drivers/nd_pmem/unbind
+        printf '%s\n' $((2 << 20)) >"$at/$seed/align"
+        printf 'ram\n' >"$at/$seed/mode"
+        cat /proc/sys/kernel/random/uuid >"$at/$seed/uuid"
+        printf '%s\n' "$name" >"$at/$seed/namespace"
+        printf '%s\n' "$seed" >$drivers/nd_pmem/bind
     done
 }
 
@@ -231,14 +248,9 @@ _fstests_settings() {
         printf 'export %s=%q\n' SCRATCH_DEV "${pool[0]}"
     fi
     devices=("${devices[@]:3+_fstests_pool}")
-    # With these devices ./check makes the test device itself.
-    if _fstests_has logdev; then
-        printf 'export %s=%q\n' USE_EXTERNAL yes RECREATE_TEST_DEV true TEST_LOGDEV "${devices[0]}" SCRATCH_LOGDEV "${devices[1]}"
-        devices=("${devices[@]:2}")
-    fi
-    if _fstests_has rtdev; then
-        printf 'export %s=%q\n' USE_EXTERNAL yes RECREATE_TEST_DEV true TEST_RTDEV "${devices[0]}" SCRATCH_RTDEV "${devices[1]}"
-    fi
+    [[ -z $fstests_log ]] || printf 'export %s=%q\n' USE_EXTERNAL yes TEST_LOGDEV "$fstests_log" SCRATCH_LOGDEV "${devices[1]}"
+    [[ -z $fstests_realtime ]] ||
+        printf 'export %s=%q\n' USE_EXTERNAL yes TEST_RTDEV "$fstests_realtime" SCRATCH_RTDEV "${devices[*]: -1}"
     [[ -z $_fstests_mkfs ]] || printf 'export %s=%q\n' MKFS_OPTIONS "$_fstests_mkfs"
     [[ -z $_fstests_mount ]] || printf 'export %s=%q\n' MOUNT_OPTIONS "$_fstests_mount" TEST_FS_MOUNT_OPTS "$_fstests_mount"
     for word in "${_fstests_words[@]}"; do
@@ -302,13 +314,16 @@ read -r word <$_fstests_run/go
 [[ \$word != stop ]] || kill -TERM \$PPID
 END
     chmod +x $_fstests_run/next
+    fstests_log='' fstests_realtime=''
+    ! _fstests_has logdev || fstests_log=${ktest_scratch_dev[3 + _fstests_pool]}
+    ! _fstests_has rtdev || fstests_realtime=${ktest_scratch_dev[*]: -2:1}
     _fstests_settings >$_fstests_run/config
     # A case whose program dumps core fails: ./check looks for the file in its directory, and keeps it.
     printf 'core\n' >/proc/sys/kernel/core_pattern
     wipefs -aq "${ktest_scratch_dev[@]}" "${ktest_pmem_dev[@]}"
     ! _fstests_has dax || device=${ktest_pmem_dev[0]}
     # shellcheck disable=SC2086 # options
-    _fstests_has logdev || _fstests_has rtdev || run_quiet "mkfs of the test device" fstests_mkfs "$device" $_fstests_mkfs
+    run_quiet "mkfs of the test device" fstests_mkfs "$device" $_fstests_mkfs
     # A version that does not call it runs one case.
     grep -q '[$]LOGGER_PROG "run' $_fstests_at/check || set -- "$1"
     ! grep -q -e --exact-order $_fstests_at/check || options=(--exact-order)

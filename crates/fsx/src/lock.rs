@@ -61,6 +61,13 @@ pub struct Lock {
     path: PathBuf,
 }
 
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A child that another thread has just forked has the file open until it executes its program.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
 impl Lock {
     /// Takes the lock if no process holds it, and records `purpose` in the file. Creates the file and its parent
     /// directories. Does not wait.
@@ -223,6 +230,15 @@ mod tests {
         drop(first);
         let second = Lock::try_acquire(&path, "").unwrap().unwrap();
         assert_eq!(holder(second.path()).unwrap(), format!("process {}", std::process::id()));
+    }
+
+    #[test]
+    fn a_child_that_has_the_file_open_does_not_keep_the_lock() {
+        let (_dir, path) = path();
+        let first = Lock::try_acquire(&path, "first").unwrap().unwrap();
+        let _of_the_child = first.file.try_clone().unwrap();
+        drop(first);
+        assert!(Lock::try_acquire(&path, "second").unwrap().is_some());
     }
 
     #[tokio::test]

@@ -64,7 +64,7 @@ pub struct TestRows {
     hash: Option<i64>,
     /// The numbers of the commits of the listing, newest first.
     listed: Vec<i64>,
-    /// The attempts at all commits, each with the number of its commit and whether it gives the verdict.
+    /// The attempts at these commits, each with the number of its commit and whether it gives the verdict.
     attempts: Vec<(i64, bool, Attempt)>,
 }
 
@@ -76,12 +76,21 @@ pub fn test_rows(connection: &Connection, at: &BranchRef, key: &ResultKey) -> Re
     let mut attempts = Vec::new();
     if let Some(test) = test_id(connection, key)? {
         attempts.reserve(listed.len());
+        let (mut wanted, mut next) = (listed.clone(), 0);
+        wanted.sort_unstable();
         let mut names = Names::new(connection)?;
         let mut select = connection.prepare_cached(HISTORY)?;
         let mut rows = select.query([test])?;
         while let Some(row) = rows.next()? {
+            let commit: i64 = row.get(13)?;
+            // Most rows are in the order of the commits.
+            if wanted.get(next) != Some(&commit) {
+                let Ok(found) = wanted.binary_search(&commit) else { continue };
+                next = found;
+            }
             let (decisive, attempt) = attempt(row, &mut names)?;
-            attempts.push((row.get(13)?, decisive, attempt));
+            attempts.push((commit, decisive, attempt));
+            next += 1;
         }
     }
     Ok(Some(TestRows { branch, hash, listed, attempts }))

@@ -213,13 +213,14 @@ _ktest_nth_line() {
     _ktest_line=${lines[$2]:-}
 }
 
+# pciehp waits 5 s after the request, in which a user could cancel it, before it removes a device.
 _ktest_wait_for_device() {
     local is=$1 device=$2 tries
-    for ((tries = 0; tries < 100; tries++)); do
+    for ((tries = 0; tries < 300; tries++)); do
         [[ $is == present && -b $device || $is == gone && ! -b $device ]] && return
         sleep 0.1
     done
-    ktest_fail "$device is not $is after 10 s"
+    ktest_fail "$device is not $is after 30 s"
 }
 
 # Unplug scratch device INDEX from the running VM.

@@ -379,11 +379,15 @@ impl Env {
 /// The variable with the name of a group's root image.
 pub const IMAGE_VARIABLE: &str = "ktest_image";
 
+/// The variables with which xfstests runs longer or with more load.
+const XFSTESTS_FACTORS: [&str; 3] = ["LOAD_FACTOR", "SOAK_DURATION", "TIME_FACTOR"];
+
 /// Whether a variable only selects: the root image, or which cases of a suite run and for how long. A case has the same
 /// name however it was selected.
 fn only_selects(name: &str) -> bool {
     let of_suite = ["ktest_xfstests_", "ktest_blktests_"].iter().find_map(|suite| name.strip_prefix(suite));
-    name == IMAGE_VARIABLE || of_suite.is_some_and(|what| ["groups", "exclude", "seconds"].contains(&what))
+    let selects = of_suite.is_some_and(|what| ["groups", "exclude", "seconds"].contains(&what));
+    selects || name == IMAGE_VARIABLE || XFSTESTS_FACTORS.contains(&name)
 }
 
 name! {
@@ -472,6 +476,7 @@ mod tests {
         let pairs = [
             ("ktest_blktests_seconds", "20"),
             ("ktest_image", "full"),
+            ("SOAK_DURATION", "60"),
             ("ktest_xfstests_exclude", "soak"),
             ("ktest_xfstests_groups", "quick+log"),
             ("ktest_xfstests_variant", "1k"),

@@ -48,7 +48,10 @@ impl<'a> Listed<'a> {
         if let (Ok(declared), false) = (&declared, request.for_farm()) {
             let (found, missing) = find_unselected(&file, declared, &host_env, unlisted).await;
             unlisted = Vec::new();
-            subtests.extend(found);
+            for (name, setting) in found {
+                reporter.note(&format!("{name} is not selected; the file lists it with --env {setting}"));
+                subtests.push(name);
+            }
             subtests.sort_by_key(|name| request.subtests.iter().position(|asked| asked == name));
             for name in missing {
                 let problem = format!("{}: no subtest {name}", file.path.display());
@@ -141,14 +144,14 @@ fn choose(
     Ok(once.partition(|subtest| any_name || listed.contains(subtest)))
 }
 
-/// Splits subtests into those that the file lists with one of its declared settings, such as another group of cases, and
-/// the others.
+/// Splits subtests into those that the file lists with one of its declared settings, such as another group of cases, each
+/// with the setting, and the others.
 async fn find_unselected(
     file: &TestFile,
     declared: &Declarations,
     host_env: &HostEnv,
     names: Vec<SubtestName>,
-) -> (Vec<SubtestName>, Vec<SubtestName>) {
+) -> (Vec<(SubtestName, String)>, Vec<SubtestName>) {
     let (mut found, mut missing) = (Vec::new(), names);
     for (variable, value) in &declared.list_env {
         if missing.is_empty() {
@@ -159,7 +162,8 @@ async fn find_unselected(
         env.env.push((variable.clone(), value.clone()));
         if let Ok(listed) = file.list_tests(&env).await {
             let (new, rest): (Vec<_>, _) = missing.into_iter().partition(|name| listed.contains(name));
-            found.extend(new);
+            let setting = format!("{variable}={}", spawn::quote(value));
+            found.extend(new.into_iter().map(|name| (name, setting.clone())));
             missing = rest;
         }
     }

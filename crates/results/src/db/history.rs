@@ -1,5 +1,7 @@
 //! The queries of readers: one test at many commits, one test at one commit, the crashes of a branch.
 
+use std::collections::HashMap;
+
 use model::{BranchRef, CommitId, ResultKey};
 use rusqlite::{Connection, OptionalExtension, Result};
 
@@ -62,50 +64,53 @@ pub struct TestRows {
     branch: i64,
     /// The hash of the listing.
     hash: Option<i64>,
-    /// The numbers of the commits of the listing, newest first.
-    listed: Vec<i64>,
-    /// The attempts at these commits, each with the number of its commit and whether it gives the verdict.
-    attempts: Vec<(i64, bool, Attempt)>,
+    /// The numbers of the commits of the listing, sorted, each with its place in the listing.
+    listed: Vec<(i64, usize)>,
+    /// The attempts at these commits, each with the index of its commit in `listed` and whether it gives the verdict.
+    attempts: Vec<(usize, bool, Attempt)>,
 }
 
 /// The rows of a test and the listing of a branch; `None` if the branch is not in the database.
 pub fn test_rows(connection: &Connection, at: &BranchRef, key: &ResultKey) -> Result<Option<TestRows>> {
     let Some((branch, hash)) = branch_id(connection, at)? else { return Ok(None) };
     let mut select = connection.prepare_cached(LISTED)?;
-    let listed: Vec<i64> = select.query_map([branch], |row| row.get(0))?.collect::<Result<_>>()?;
+    let ids = select.query_map([branch], |row| row.get(0))?;
+    let mut listed: Vec<(i64, usize)> =
+        ids.zip(0..).map(|(id, place)| Ok((id?, place))).collect::<Result<_>>()?;
+    listed.sort_unstable();
     let mut attempts = Vec::new();
     if let Some(test) = test_id(connection, key)? {
         attempts.reserve(listed.len());
-        let (mut wanted, mut next) = (listed.clone(), 0);
-        wanted.sort_unstable();
-        let mut names = Names::new(connection)?;
+        let (mut names, mut next) = (Names::new(connection)?, 0);
         let mut select = connection.prepare_cached(HISTORY)?;
         let mut rows = select.query([test])?;
         while let Some(row) = rows.next()? {
             let commit: i64 = row.get(13)?;
             // Most rows are in the order of the commits.
-            if wanted.get(next) != Some(&commit) {
-                let Ok(found) = wanted.binary_search(&commit) else { continue };
-                next = found;
+            let found = match listed.get(next) {
+                Some((of, _)) if *of == commit => Ok(next),
+                _ => listed.binary_search_by_key(&commit, |(commit, _)| *commit),
+            };
+            if let Ok(found) = found {
+                next = found + 1;
+                let (decisive, attempt) = attempt(row, &mut names)?;
+                attempts.push((found, decisive, attempt));
             }
-            let (decisive, attempt) = attempt(row, &mut names)?;
-            attempts.push((commit, decisive, attempt));
-            next += 1;
         }
     }
     Ok(Some(TestRows { branch, hash, listed, attempts }))
 }
 
-/// The commits of a listing that the database has.
+/// The commits of a branch in the database.
 #[derive(Debug)]
 pub struct Places {
     branch: i64,
-    /// The number of each with its place in the listing, in the order of the numbers.
-    places: Vec<(i64, usize)>,
+    /// The number of each, sorted, with its place in the published listing, if it is there.
+    places: Vec<(i64, Option<usize>)>,
 }
 
 impl TestRows {
-    /// Fills in the attempts at the commits of a listing.
+    /// Fills in the attempts at the commits of the published listing.
     pub fn fill(
         self,
         connection: &Connection,
@@ -113,37 +118,35 @@ impl TestRows {
         history: &mut [HistoryEntry],
     ) -> Result<Places> {
         let Self { branch, hash, listed, attempts } = self;
-        let is_same = hash == Some(ids_hash(history.iter().map(|entry| &entry.commit)));
-        let mut places: Vec<(i64, usize)> =
-            if is_same { listed.into_iter().zip(0..).collect() } else { find(connection, branch, history)? };
-        places.sort_unstable();
-        let mut next = 0;
-        for (commit, decisive, attempt) in attempts {
-            // Most rows are in the order of the commits.
-            let found = match places.get(next) {
-                Some((of, _)) if *of == commit => Ok(next),
-                _ => places.binary_search_by_key(&commit, |(commit, _)| *commit),
-            };
-            if let Ok(found) = found {
-                next = found + 1;
-                TestEntry::add_to(&mut history[places[found].1].entry, key, decisive, attempt);
+        let is_same = listed.len() == history.len()
+            && hash == Some(ids_hash(history.iter().map(|entry| &entry.commit)));
+        let places: Vec<(i64, Option<usize>)> = if is_same {
+            listed.into_iter().map(|(id, place)| (id, Some(place))).collect()
+        } else {
+            let found = find(connection, branch, history)?;
+            listed.into_iter().map(|(id, _)| (id, found.get(&id).copied())).collect()
+        };
+        for (at, decisive, attempt) in attempts {
+            if let (_, Some(place)) = places[at] {
+                TestEntry::add_to(&mut history[place].entry, key, decisive, attempt);
             }
         }
         Ok(Places { branch, places })
     }
 }
 
-/// Finds the commits of a published listing that differs from the one in the database.
-fn find(connection: &Connection, branch: i64, history: &[HistoryEntry]) -> Result<Vec<(i64, usize)>> {
+/// The places, by number, of the commits in a published listing that differs from the one in the database.
+fn find(connection: &Connection, branch: i64, history: &[HistoryEntry]) -> Result<HashMap<i64, usize>> {
     let mut select = connection.prepare_cached(COMMITS)?;
-    let (mut rows, mut next, mut places) = (select.query([branch])?, 0, Vec::with_capacity(history.len()));
+    let (mut rows, mut next, mut places) =
+        (select.query([branch])?, 0, HashMap::with_capacity(history.len()));
     while let Some(row) = rows.next()? {
         let sha = row.get_ref(1)?.as_str()?;
         // The two listings have the same order.
         let mut listed = history.iter().enumerate().skip(next).take(LISTING_LAG);
         let Some((place, _)) = listed.find(|(_, entry)| entry.commit.as_str() == sha) else { continue };
         next = place + 1;
-        places.push((row.get(0)?, place));
+        places.insert(row.get(0)?, place);
     }
     Ok(places)
 }
@@ -157,8 +160,9 @@ impl Places {
             let mut rows = select.query([self.branch])?;
             while let Some(row) = rows.next()? {
                 let commit: i64 = row.get(0)?;
-                if let Ok(found) = self.places.binary_search_by_key(&commit, |(commit, _)| *commit) {
-                    is_stored[self.places[found].1] = true;
+                let found = self.places.binary_search_by_key(&commit, |(commit, _)| *commit);
+                if let Some(place) = found.ok().and_then(|found| self.places[found].1) {
+                    is_stored[place] = true;
                 }
             }
         }

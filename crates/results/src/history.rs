@@ -5,6 +5,7 @@
 //! so that a query reads little from each of hundreds of commits.
 
 use std::collections::HashMap;
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use model::{BranchRef, CommitId, ResultKey, Status};
@@ -102,18 +103,18 @@ impl Reader {
     pub fn history(&self, at: &BranchRef, key: &ResultKey) -> Result<Option<Vec<HistoryEntry>>> {
         let running = self.running().ok().map(Option::unwrap_or_default);
         // The listing is decoded while the database is read.
-        let (commits, rows) = std::thread::scope(|scope| {
+        let (commits, stored) = std::thread::scope(|scope| {
             let commits = scope.spawn(|| self.branch(at));
-            let read = |database: &_| db::history::test_rows(database, at, key);
-            let rows = running.as_ref().and_then(|_| self.database.query(read)).flatten();
-            (commits.join(), rows)
+            let stored = running.as_ref().and_then(|_| self.stored_history(at, key));
+            (join(commits), stored)
         });
-        let commits = commits.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let Some(commits) = commits? else { return Ok(None) };
         let listed = |BranchEntry { commit, message, .. }| HistoryEntry { commit, message, entry: None };
         let mut history: Vec<HistoryEntry> = commits.into_iter().map(listed).collect();
-        let stored = rows.and_then(|rows| {
-            self.database.query(|database| rows.fill(database, key, &mut history)?.stored(database, &history))
+        let stored = stored.and_then(|(listing, rows)| {
+            let fill =
+                |database: &_| listing.fill(database, key, rows, &mut history)?.stored(database, &history);
+            self.database.query(fill)
         });
         let (stored, running) = (stored.unwrap_or_default(), running.unwrap_or_default());
         for (place, entry) in history.iter_mut().enumerate() {
@@ -123,6 +124,26 @@ impl Reader {
             }
         }
         Ok(Some(history))
+    }
+
+    /// What the database has of one test at the commits of a branch.
+    fn stored_history(
+        &self,
+        at: &BranchRef,
+        key: &ResultKey,
+    ) -> Option<(db::history::Listing, db::history::TestRows)> {
+        let listing = self.database.query(|database| db::history::listing(database, at))??;
+        let read = |range| self.database.query(|database| listing.rows(database, key, &range));
+        let (first, second) = listing.ranges();
+        let (first, second) = std::thread::scope(|scope| {
+            let second = second.map(|range| scope.spawn(move || read(range)));
+            (read(first), second.map(join))
+        });
+        let mut rows = first?;
+        if let Some(second) = second {
+            rows.append(&mut second?);
+        }
+        Some((listing, rows))
     }
 
     /// The attempts that crashed the kernel at the commits of a branch, newest commit first; `None` without a database
@@ -227,6 +248,11 @@ impl Reader {
         let wanted = ids.iter().zip(&results.entries).filter(|(_, entry)| is_wanted(entry.decisive.status));
         Ok(wanted.map(|(id, _)| *id).collect())
     }
+}
+
+/// The result of a thread; its panic is passed on.
+fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 fn unreadable<T>(error: &Error) -> Option<T> {

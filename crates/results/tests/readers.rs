@@ -322,3 +322,34 @@ async fn a_history_contains_commits_behind_many_untested_ones() {
     let tested = history.iter().filter(|row| row.entry.is_some()).map(|row| row.commit.clone());
     assert_eq!(tested.collect::<Vec<_>>(), [commit(150), commit(0)]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_history_has_every_verdict_once() {
+    const COMMITS: usize = 2500;
+    let dir = tempfile::tempdir().unwrap();
+    let writer = Writer::open(dir.path()).unwrap();
+    let listing = (0..COMMITS).rev().map(|number| (commit(number), format!("ext4: {number}"))).collect();
+    writer.set_branch(&at(), listing).await.unwrap();
+    for number in (0..COMMITS).filter(|number| number % 50 == 0 || (1200..1300).contains(number)) {
+        for attempt in 0..=number % 3 {
+            writer.record(record(&commit(number), key(1), number + attempt)).await.unwrap();
+        }
+    }
+    let reader = Reader::open(dir.path()).unwrap();
+    // While rows are copied to the table in the order of tests, and afterwards.
+    for _ in 0..20 {
+        let history = reader.history(&at(), &key(1)).unwrap().unwrap();
+        assert_eq!(history.len(), COMMITS);
+        for (row, number) in history.into_iter().zip((0..COMMITS).rev()) {
+            assert_eq!(row.commit, commit(number));
+            assert_eq!(
+                row.entry.map(sorted),
+                reader.entry(&commit(number), &key(1)).unwrap().map(sorted),
+                "{number}"
+            );
+        }
+    }
+    writer.close().await.unwrap();
+    let history = reader.history(&at(), &key(1)).unwrap().unwrap();
+    assert_eq!(history.iter().filter(|row| row.entry.is_some()).count(), 50 + 100 - 2);
+}

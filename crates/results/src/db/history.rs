@@ -1,6 +1,7 @@
 //! The queries of readers: one test at many commits, one test at one commit, the crashes of a branch.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use model::{BranchRef, CommitId, ResultKey};
 use rusqlite::{Connection, OptionalExtension, Result};
@@ -8,15 +9,15 @@ use rusqlite::{Connection, OptionalExtension, Result};
 use super::attempt::{NameTable, Names, attempt, columns, parse};
 use crate::types::{Attempt, CrashEntry, HistoryEntry, TestEntry};
 
-/// The attempts of a test in the table in the order of tests, and those that are not copied to it.
+/// The attempts of a test at a range of commits in the table in the order of tests, and those that are not copied to it.
 const HISTORY: &str = concat!(
     "SELECT ",
     columns!(),
-    ", a.commit_ FROM history a WHERE a.test = ?1 UNION ALL SELECT ",
+    ", a.commit_ FROM history a WHERE a.test = ?1 AND a.commit_ BETWEEN ?2 AND ?3 UNION ALL SELECT ",
     columns!(),
     ", a.commit_ FROM commit_ c INDEXED BY commit_not_in_history \
      CROSS JOIN attempt a ON a.commit_ = c.id AND a.test = ?1 WHERE c.has_results = 1 AND c.in_history < 2 \
-     AND (c.in_history = 0 OR ?1 >= (SELECT next_test FROM history_copy))"
+     AND c.id BETWEEN ?2 AND ?3 AND (c.in_history = 0 OR ?1 >= (SELECT next_test FROM history_copy))"
 );
 const ENTRY: &str =
     concat!("SELECT ", columns!(), " FROM attempt a WHERE a.commit_ = ?1 AND a.test = ?2 ORDER BY a.n");
@@ -57,33 +58,58 @@ pub(super) fn ids_hash<'a>(commits: impl Iterator<Item = &'a CommitId>) -> i64 {
 
 /// The number of commits by which the published listing of a branch can differ from the one in the database.
 const LISTING_LAG: usize = 100;
+/// The number of commits from which on two threads read a history.
+const SPLIT_MIN: usize = 2000;
 
-/// What the database has of a branch and of one test.
+/// What the database has of a branch.
 #[derive(Debug)]
-pub struct TestRows {
+pub struct Listing {
     branch: i64,
     /// The hash of the listing.
     hash: Option<i64>,
     /// The numbers of the commits of the listing, sorted, each with its place in the listing.
     listed: Vec<(i64, usize)>,
-    /// The attempts at these commits, each with the index of its commit in `listed` and whether it gives the verdict.
-    attempts: Vec<(usize, bool, Attempt)>,
 }
 
-/// The rows of a test and the listing of a branch; `None` if the branch is not in the database.
-pub fn test_rows(connection: &Connection, at: &BranchRef, key: &ResultKey) -> Result<Option<TestRows>> {
+/// The attempts of a test at commits of a listing, each with the index of its commit and whether it gives the verdict.
+pub type TestRows = Vec<(usize, bool, Attempt)>;
+
+/// The listing of a branch; `None` if the branch is not in the database.
+pub fn listing(connection: &Connection, at: &BranchRef) -> Result<Option<Listing>> {
     let Some((branch, hash)) = branch_id(connection, at)? else { return Ok(None) };
     let mut select = connection.prepare_cached(LISTED)?;
     let ids = select.query_map([branch], |row| row.get(0))?;
     let mut listed: Vec<(i64, usize)> =
         ids.zip(0..).map(|(id, place)| Ok((id?, place))).collect::<Result<_>>()?;
     listed.sort_unstable();
-    let mut attempts = Vec::new();
-    if let Some(test) = test_id(connection, key)? {
+    Ok(Some(Listing { branch, hash, listed }))
+}
+
+impl Listing {
+    /// The ranges of commits that two threads read; one range if the branch has few commits.
+    pub fn ranges(&self) -> (RangeInclusive<i64>, Option<RangeInclusive<i64>>) {
+        if self.listed.len() < SPLIT_MIN {
+            return (i64::MIN..=i64::MAX, None);
+        }
+        let middle = self.listed[self.listed.len() / 2].0;
+        (i64::MIN..=middle - 1, Some(middle..=i64::MAX))
+    }
+
+    /// The attempts of a test at the commits in the range.
+    pub fn rows(
+        &self,
+        connection: &Connection,
+        key: &ResultKey,
+        range: &RangeInclusive<i64>,
+    ) -> Result<TestRows> {
+        let Self { listed, .. } = self;
+        let mut attempts = Vec::new();
+        let Some(test) = test_id(connection, key)? else { return Ok(attempts) };
         attempts.reserve(listed.len());
-        let (mut names, mut next) = (Names::new(connection)?, 0);
+        let mut next = listed.partition_point(|(commit, _)| commit < range.start());
+        let mut names = Names::new(connection)?;
         let mut select = connection.prepare_cached(HISTORY)?;
-        let mut rows = select.query([test])?;
+        let mut rows = select.query([&test, range.start(), range.end()])?;
         while let Some(row) = rows.next()? {
             let commit: i64 = row.get(13)?;
             // Most rows are in the order of the commits.
@@ -97,27 +123,18 @@ pub fn test_rows(connection: &Connection, at: &BranchRef, key: &ResultKey) -> Re
                 attempts.push((found, decisive, attempt));
             }
         }
+        Ok(attempts)
     }
-    Ok(Some(TestRows { branch, hash, listed, attempts }))
-}
 
-/// The commits of a branch in the database.
-#[derive(Debug)]
-pub struct Places {
-    branch: i64,
-    /// The number of each, sorted, with its place in the published listing, if it is there.
-    places: Vec<(i64, Option<usize>)>,
-}
-
-impl TestRows {
     /// Fills in the attempts at the commits of the published listing.
     pub fn fill(
         self,
         connection: &Connection,
         key: &ResultKey,
+        rows: TestRows,
         history: &mut [HistoryEntry],
     ) -> Result<Places> {
-        let Self { branch, hash, listed, attempts } = self;
+        let Self { branch, hash, listed } = self;
         let is_same = listed.len() == history.len()
             && hash == Some(ids_hash(history.iter().map(|entry| &entry.commit)));
         let places: Vec<(i64, Option<usize>)> = if is_same {
@@ -126,13 +143,21 @@ impl TestRows {
             let found = find(connection, branch, history)?;
             listed.into_iter().map(|(id, _)| (id, found.get(&id).copied())).collect()
         };
-        for (at, decisive, attempt) in attempts {
+        for (at, decisive, attempt) in rows {
             if let (_, Some(place)) = places[at] {
                 TestEntry::add_to(&mut history[place].entry, key, decisive, attempt);
             }
         }
         Ok(Places { branch, places })
     }
+}
+
+/// The commits of a branch in the database.
+#[derive(Debug)]
+pub struct Places {
+    branch: i64,
+    /// The number of each, sorted, with its place in the published listing, if it is there.
+    places: Vec<(i64, Option<usize>)>,
 }
 
 /// The places, by number, of the commits in a published listing that differs from the one in the database.

@@ -132,9 +132,7 @@ fn input(listings: &Listings, durations: Vec<TestDuration>) -> Input {
         commits: (0..COMMITS).map(|age| commit(number, age).expect("a commit id")).collect(),
         groups: vec![group.clone()],
     };
-    let history = durations
-        .into_iter()
-        .map(|of| (of.test, History { mean: of.mean, passed: of.passed, failed: of.failed }));
+    let history = durations.into_iter().map(|of| (of.test.clone(), History::from(&of)));
     Input {
         branches: (0..BRANCHES).map(branch).collect(),
         listings: listings.all(),

@@ -137,7 +137,7 @@ struct SimulateArgs {
     /// Continue until every commit is tested, not only the tips.
     #[arg(long)]
     all: bool,
-    /// Print JSON: [{"slots", "branches": [{"user", "branch", "commit", "left", "first_s", "tip_s"}], "jobs", "all_s"}].
+    /// Print JSON: [{"slots", "branches": [{"user", "branch", "commit", "left", "first_s", "tip_s", "floor_s", "longest", "longest_s"}], "jobs", "all_s"}].
     #[arg(long)]
     json: bool,
 }
@@ -362,7 +362,7 @@ fn simulate(config: Option<&Path>, args: &SimulateArgs) -> Result<()> {
         stdio::error("ci-daemon", problem);
     }
     let assumed = format!(
-        "assumed: {} s per batch and {} s per kernel in addition to the subtests; subtests take their average time\n",
+        "assumed: {} s per batch and {} s per kernel in addition to the subtests; subtests take the 75th percentile of their last 20 runs\n",
         args.boot.as_secs(),
         args.build.as_secs()
     );

@@ -290,6 +290,7 @@ impl<'a> Parts<'a> {
     ) -> (Self, Inbox) {
         let choir = Choir::new(ChoirConfig {
             window: first.config.top.window,
+            batch_min: Some(first.config.top.batch_duration_min),
             abort_grace: ABORT_GRACE,
             logs: Some(LogConfig::new(writer.output_dir().join(crate::LOGS))),
             ..ChoirConfig::default()
@@ -423,7 +424,10 @@ impl<'a> Parts<'a> {
 
     async fn take_view(&mut self, mut view: View) {
         self.missing_kernels.apply(&mut view, now());
-        let commands = self.farm.take_view(view, self.publisher.history());
+        let commands = {
+            let history = self.publisher.history(&view.config);
+            self.farm.take_view(view, history)
+        };
         self.carry_out(commands).await;
         let farm = &mut self.farm;
         self.progress.left(|| farm.left(COUNTED));

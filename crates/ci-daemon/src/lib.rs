@@ -10,6 +10,7 @@ mod build_check;
 pub mod cli;
 pub mod daemon;
 pub mod executor;
+mod expected_durations;
 pub mod farm;
 mod log;
 mod missing_kernels;

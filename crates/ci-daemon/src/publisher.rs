@@ -6,12 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::Config;
 use fsx::clock::unix_seconds;
 use gitio::CommitInfo;
 use model::{BranchRef, CommitId, ResultKey, StatusSnapshot, Verdict};
 use results::notes::{Note, RequestEnd, RequestNote};
-use results::{CommitDetails, VerdictRecord, Writer};
+use results::{CommitDetails, TestDuration, VerdictRecord, Writer};
 
+use crate::expected_durations::ExpectedDurations;
 use crate::farm::Command;
 use crate::plan::{History, PlannedJob};
 use crate::requests::{self, TakenRequest};
@@ -29,6 +31,7 @@ pub struct Publisher {
     /// The commits of each listing as last published.
     listed: BTreeMap<BranchRef, Vec<CommitId>>,
     listing_problems: BTreeSet<String>,
+    expected: ExpectedDurations,
 }
 
 impl Publisher {
@@ -36,7 +39,13 @@ impl Publisher {
     #[must_use]
     pub fn new(writer: Writer) -> Self {
         let reserve = ReserveFile::new(&writer.output_dir().join(crate::WORK));
-        Self { writer, reserve, listed: BTreeMap::new(), listing_problems: BTreeSet::new() }
+        Self {
+            writer,
+            reserve,
+            listed: BTreeMap::new(),
+            listing_problems: BTreeSet::new(),
+            expected: ExpectedDurations::default(),
+        }
     }
 
     /// The results.
@@ -47,12 +56,14 @@ impl Publisher {
 
     /// Durations and verdict counts of earlier runs, by result key; empty if they cannot be read.
     #[must_use]
-    pub fn history(&self) -> HashMap<ResultKey, History> {
+    pub fn history(&mut self, config: &Arc<Config>) -> HashMap<ResultKey, History> {
+        let expected = self.expected.newest(self.writer.reader(), config);
         let known = self.writer.reader().durations().unwrap_or_else(|error| {
             tracing::warn!("{error}; planning without history");
             Vec::new()
         });
-        known.into_iter().map(|of| (of.test.clone(), History::from(&of))).collect()
+        let history = |of: &TestDuration| History { p75: expected.get(&of.test).copied(), ..of.into() };
+        known.into_iter().map(|of| (of.test.clone(), history(&of))).collect()
     }
 
     /// Publishes the listings of the branches with changed commits.

@@ -12,7 +12,7 @@ use crate::node::{Node, Section};
 use crate::paths::Paths;
 
 /// How batches run on a host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HostKind {
     /// On the machine of the daemon.
     Local,

@@ -38,6 +38,7 @@ const KEYS: &[&str] = &[
     "window",
     "subtest_duration_max",
     "subtest_duration_def",
+    "batch_duration_min",
     "keep_results_commits",
     "compat_tree",
     "legacy_refs",

@@ -28,11 +28,13 @@ pub enum TopError {
     /// There are branches and no owner.
     #[error("the branches of this file need an owner; add user = \"NAME\" at the top")]
     NoUser,
-    /// A default is above the maximum.
-    #[error("subtest_duration_def ({def} s) is more than subtest_duration_max ({max} s)")]
+    /// A default or a minimum is above the maximum.
+    #[error("{key} ({value} s) is more than subtest_duration_max ({max} s)")]
     Durations {
-        /// The default.
-        def: u64,
+        /// The key of the default or minimum.
+        key: &'static str,
+        /// Its value.
+        value: u64,
         /// The maximum.
         max: u64,
     },
@@ -65,6 +67,8 @@ pub struct Top {
     pub window: usize,
     /// The maximum expected test time of a batch.
     pub subtest_duration_max: Duration,
+    /// The minimum expected test time of a batch that is cut smaller so that the last batches end together.
+    pub batch_duration_min: Duration,
     /// The expected duration of a subtest without history.
     pub subtest_duration_def: Duration,
     /// The number of commits per branch for which results are kept.
@@ -115,6 +119,7 @@ pub(crate) fn read(section: &Section<'_>, paths: &Paths) -> Result<Top, Fault> {
         window: count("window", 2000, 1_000_000)?,
         subtest_duration_max: time("subtest_duration_max", 600)?,
         subtest_duration_def: time("subtest_duration_def", 30)?,
+        batch_duration_min: time("batch_duration_min", 60)?,
         keep_results_commits: count("keep_results_commits", 500, 1_000_000)?,
         compat_tree: section
             .get("compat_tree")
@@ -133,10 +138,23 @@ pub(crate) fn read(section: &Section<'_>, paths: &Paths) -> Result<Top, Fault> {
         tolerate: section.get("tolerate").map(options).transpose()?.unwrap_or_default(),
         user_nice: section.get("user_nice").map(niceness).transpose()?.unwrap_or_default(),
     };
-    if top.subtest_duration_def > top.subtest_duration_max {
-        let (def, max) = (top.subtest_duration_def.as_secs(), top.subtest_duration_max.as_secs());
-        let at = section.get("subtest_duration_def").or_else(|| section.get("subtest_duration_max"));
-        return Err(at.unwrap_or(section.node()).fault(TopError::Durations { def, max }));
+    check_durations(section, top)
+}
+
+/// The expected and the minimum durations are at most the maximum. The default minimum adapts to it.
+fn check_durations(section: &Section<'_>, mut top: Top) -> Result<Top, Fault> {
+    let max = top.subtest_duration_max;
+    if section.get("batch_duration_min").is_none() {
+        top.batch_duration_min = top.batch_duration_min.min(max);
+    }
+    for (key, value) in
+        [("subtest_duration_def", top.subtest_duration_def), ("batch_duration_min", top.batch_duration_min)]
+    {
+        if value > max {
+            let at = section.get(key).or_else(|| section.get("subtest_duration_max"));
+            let fault = TopError::Durations { key, value: value.as_secs(), max: max.as_secs() };
+            return Err(at.unwrap_or(section.node()).fault(fault));
+        }
     }
     Ok(top)
 }

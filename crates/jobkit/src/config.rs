@@ -12,6 +12,10 @@ pub struct ChoirConfig {
     pub usage_half_life: Duration,
     /// The maximum number of jobs in one batch.
     pub max_batch_jobs: usize,
+    /// If set, a batch is cut below the budget when few jobs are left, so that no executor is idle and the last batches end
+    /// together. This is the minimum cost of a batch that is cut. Longer jobs are first among those of equal order,
+    /// longest first. `None`: batches are filled up to the budget.
+    pub batch_min: Option<Duration>,
     /// The maximum number of infrastructure errors of a job on executors and hosts without other failures. In its last
     /// attempt, the job runs alone in its batch, so that it does not affect other jobs.
     pub max_attempts: u32,
@@ -33,6 +37,7 @@ impl Default for ChoirConfig {
             window: 2000,
             usage_half_life: Duration::from_secs(24 * 3600),
             max_batch_jobs: 1000,
+            batch_min: None,
             max_attempts: 3,
             max_failures: 12,
             other_host_wait: Duration::from_secs(600),

@@ -113,11 +113,13 @@ struct Model {
     ended: BTreeMap<JobId, Outcome>,
     submitted: usize,
     exact: bool,
+    batch_min: Option<Duration>,
 }
 
 impl Model {
-    fn new(exact: bool) -> Self {
+    fn new(exact: bool, batch_min: Option<Duration>) -> Self {
         let config = ChoirConfig {
+            batch_min,
             usage_half_life: Duration::from_millis(HALF_LIFE),
             max_batch_jobs: MAX_BATCH,
             other_host_wait: Duration::from_millis(ELSEWHERE),
@@ -144,7 +146,7 @@ impl Model {
             );
         }
         let (jobs, usage, ended) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
-        Self { scheduler, now: 0, jobs, slots, usage, ended, submitted: 0, exact }
+        Self { scheduler, now: 0, jobs, slots, usage, ended, submitted: 0, exact, batch_min }
     }
 
     fn slot_at(&self, number: u8) -> ExecutorId {
@@ -211,18 +213,20 @@ impl Model {
             let other = self.score(&job.spec.group);
             assert!(score <= other * (1.0 + 1e-9) + 1e-6, "{score} for {}, {other}", grant.group);
         }
-        let mut of_group: Vec<(i64, JobId)> = eligible
+        let long = |cost: Duration| {
+            if self.batch_min.is_some_and(|least| cost >= least) { cost } else { Duration::ZERO }
+        };
+        let mut of_group: Vec<(i64, std::cmp::Reverse<Duration>, JobId)> = eligible
             .iter()
             .filter(|(_, job)| *job.spec.group == *grant.group)
-            .map(|(id, job)| (job.spec.order, **id))
+            .map(|(id, job)| (job.spec.order, std::cmp::Reverse(long(job.spec.cost)), **id))
             .collect();
         of_group.sort_unstable();
-        assert_eq!(of_group[0].1, grant.jobs[0]);
-        let first = &self.jobs[&grant.jobs[0]].spec;
-        let budget = slot.spec.budget;
+        let first = &self.jobs[&of_group[0].2].spec;
+        let budget = self.batch_cost(slot, first);
         let mut expected = Vec::new();
         let mut cost = Duration::ZERO;
-        for (_, id) in of_group {
+        for (.., id) in of_group {
             let spec = &self.jobs[&id].spec;
             if spec.batch_key != first.batch_key || spec.needs != first.needs {
                 continue;
@@ -233,7 +237,28 @@ impl Model {
             cost += spec.cost;
             expected.push(id);
         }
+        expected.sort_unstable_by_key(|id| (self.jobs[id].spec.order, *id));
         assert_eq!(grant.jobs, expected);
+    }
+
+    /// The intended cost of a batch that begins with this job.
+    fn batch_cost(&self, slot: &Slot, first: &JobSpec<()>) -> Duration {
+        let budget = slot.spec.budget;
+        let Some(least) = self.batch_min else { return budget };
+        let takers =
+            self.slots.values().filter(|slot| first.needs.met_by(&slot.spec.tags, &slot.spec.amounts));
+        let takers = takers.count() as u32;
+        if takers <= 1 {
+            return budget;
+        }
+        let cost = |of: &dyn Fn(&Job) -> bool| -> Duration {
+            self.jobs.values().filter(|job| job.pending && of(job)).map(|job| job.spec.cost).sum()
+        };
+        let all = cost(&|job| Self::may_take(slot, job));
+        let of_group = cost(&|job| job.spec.group == first.group);
+        // Whole ms, as the scheduler has them.
+        let share = all.max(of_group).as_millis().div_ceil(takers.into()) as u64;
+        Duration::from_millis(share * 75 / 100).max(least).min(budget)
     }
 
     /// Checks that a failed job goes to a host on which it did not fail, if one of those can take it.
@@ -418,8 +443,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_choice_equals_that_of_the_model(steps in prop::collection::vec(step(false), 1..120)) {
-        let mut model = Model::new(true);
+    fn every_choice_equals_that_of_the_model(
+        steps in prop::collection::vec(step(false), 1..120),
+        batch_min in prop_oneof![Just(None), (0..400_u64).prop_map(|ms| Some(Duration::from_millis(ms)))],
+    ) {
+        let mut model = Model::new(true, batch_min);
         for step in &steps {
             model.step(step);
         }
@@ -427,8 +455,11 @@ proptest! {
     }
 
     #[test]
-    fn failures_lose_and_duplicate_no_job(steps in prop::collection::vec(step(true), 1..120)) {
-        let mut model = Model::new(false);
+    fn failures_lose_and_duplicate_no_job(
+        steps in prop::collection::vec(step(true), 1..120),
+        batch_min in prop_oneof![Just(None), Just(Some(Duration::from_millis(200)))],
+    ) {
+        let mut model = Model::new(false, batch_min);
         for step in &steps {
             model.step(step);
         }

@@ -19,7 +19,7 @@ use crate::layout::{self, Layout, LogKind};
 use crate::logs::Log;
 use crate::packs::{PackedFile, StoredFile};
 use crate::tree;
-use crate::types::{BranchEntry, CommitResults, TestDuration, TestEntry};
+use crate::types::{BranchEntry, CommitResults, RecentRun, TestDuration, TestEntry};
 
 /// The minimum length of an abbreviated commit id.
 pub const PREFIX_MIN: usize = 4;
@@ -352,6 +352,12 @@ impl Reader {
     /// The past durations of each test, sorted by test; empty if there are none yet.
     pub fn durations(&self) -> Result<Vec<TestDuration>> {
         Ok(self.durations_blob()?.entries)
+    }
+
+    /// Calls `each` for every test that passed or failed, with its newest runs, newest commit first, at most `most`. Reads the
+    /// database; without one, there are no runs. Takes seconds for 100,000 tests.
+    pub fn recent_runs(&self, most: usize, each: &mut dyn FnMut(ResultKey, &[RecentRun])) {
+        self.database.query(|database| db::recent::recent_runs(database, most, each));
     }
 
     pub(crate) fn durations_blob(&self) -> Result<codec::DurationsBlob> {

@@ -104,6 +104,15 @@ impl TestEntry {
     }
 }
 
+/// How long a run of a test took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecentRun {
+    /// The host on which it ran.
+    pub host: Option<HostName>,
+    /// Its duration.
+    pub duration: Duration,
+}
+
 /// One execution of a test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {

@@ -46,7 +46,7 @@ fn find_on(
                 subtest,
                 key: key.clone(),
                 value: i64::from(age).saturating_add(History::nice_in(history, group)),
-                cost: history.map_or(input.default_cost, |history| history.mean),
+                cost: history.map_or(input.default_cost, History::expected),
                 purpose: Purpose::First,
             })
         })

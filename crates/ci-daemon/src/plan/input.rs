@@ -9,6 +9,8 @@ use config::TestGroup;
 use model::{BranchRef, CommitId, Env, RepoName, ResultKey, SubtestName, TestPath};
 use serde::Serialize;
 
+use super::expected::percentile;
+
 /// Everything to test, including jobs that already have a verdict.
 #[derive(Debug, Clone, Default)]
 pub struct Input {
@@ -40,6 +42,8 @@ pub struct Branch {
 pub struct History {
     /// Mean duration.
     pub mean: Duration,
+    /// The 75th percentile of the newest runs, if it was read.
+    pub p75: Option<Duration>,
     /// The number of passes.
     pub passed: u64,
     /// The number of failures.
@@ -82,11 +86,31 @@ impl fmt::Display for Niceness {
 
 impl From<&results::TestDuration> for History {
     fn from(of: &results::TestDuration) -> Self {
-        Self { mean: of.mean, passed: of.passed, failed: of.failed }
+        Self { mean: of.mean, p75: None, passed: of.passed, failed: of.failed }
+    }
+}
+
+impl Input {
+    /// The expected durations of the subtests of one file. A subtest without history takes as long as nine of ten subtests of
+    /// the file do, or, if none has a history, the default.
+    #[must_use]
+    pub fn costs<'a>(&self, keys: impl Iterator<Item = &'a ResultKey>) -> Vec<Duration> {
+        let known: Vec<Option<Duration>> =
+            keys.map(|key| self.history.get(key).map(History::expected)).collect();
+        let mut durations: Vec<Duration> = known.iter().copied().flatten().collect();
+        let all_known = durations.len() == known.len();
+        let unknown = if all_known { None } else { percentile(&mut durations, 90) };
+        known.into_iter().map(|known| known.or(unknown).unwrap_or(self.default_cost)).collect()
     }
 }
 
 impl History {
+    /// The expected duration of the next run.
+    #[must_use]
+    pub fn expected(&self) -> Duration {
+        self.p75.unwrap_or(self.mean)
+    }
+
     /// The niceness of a subtest in `group`, by the rules of the group.
     #[must_use]
     pub fn nice_in(history: Option<&Self>, group: &TestGroup) -> i64 {

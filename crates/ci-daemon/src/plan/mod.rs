@@ -5,6 +5,7 @@
 //! commits. So the cost of a window depends on its size, and each complete pair of lane and commit is visited once.
 
 mod bits;
+pub mod expected;
 mod find;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -243,8 +244,11 @@ impl Planner {
                     id
                 }
             };
-            let cost = input.history.get(&key).map_or(input.default_cost, |history| history.mean);
-            subtests.push(Subtest { name: name.clone(), key, key_id, cost });
+            subtests.push(Subtest { name: name.clone(), key, key_id, cost: Duration::ZERO });
+        }
+        let costs = input.costs(subtests.iter().map(|subtest| &subtest.key));
+        for (subtest, cost) in subtests.iter_mut().zip(costs) {
+            subtest.cost = cost;
         }
         self.units.push(UnitData { name: Arc::new(unit.clone()), subtests });
         at

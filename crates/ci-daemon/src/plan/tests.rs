@@ -104,7 +104,7 @@ prop_compose! {
             ((format!("t/{}", n / 2).parse().unwrap(), env), subtests)
         };
         let record = |(file, subtest, seconds, passed, failed)| {
-            (format!("t.{file}.s{subtest}").parse().unwrap(), History { mean: Duration::from_secs(seconds), passed, failed })
+            (format!("t.{file}.s{subtest}").parse().unwrap(), History { mean: Duration::from_secs(seconds), passed, failed, p75: None })
         };
         Input {
             branches: branches.into_iter().enumerate().map(branch).collect(),

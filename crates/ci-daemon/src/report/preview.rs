@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use config::{Config, ConfigError};
 use model::{BranchRef, CommitId, ResultKey, UserName};
-use results::Reader;
+use results::{Reader, TestDuration};
 use serde::Serialize;
 
 use super::simulate::{self, Forecast, SlotCount};
 use crate::executor::placement;
-use crate::plan::from_view;
 use crate::plan::{History, Input, Niceness, PlannedJob, Planner, Verdicts};
+use crate::plan::{expected, from_view};
 use crate::watch::fetch_loop::{FetchLoop, View, listing_store};
 
 /// The summary of a configuration.
@@ -118,7 +118,10 @@ async fn dry_run(config: &Path) -> Result<DryRun, ConfigError> {
     let view = fetch_loop.cycle_once(FETCH_WAIT).await;
     let reader = Reader::open(&view.config.top.output_dir).ok();
     let durations = reader.as_ref().and_then(|reader| reader.durations().ok()).unwrap_or_default();
-    let history = durations.into_iter().map(|of| (of.test.clone(), History::from(&of)));
+    let expected =
+        reader.as_ref().map(|reader| expected::durations(reader, &view.config)).unwrap_or_default();
+    let history = |of: &TestDuration| History { p75: expected.get(&of.test).copied(), ..of.into() };
+    let history = durations.into_iter().map(|of| (of.test.clone(), history(&of)));
     let input = from_view::input(&view, history.collect());
     Ok(DryRun { view, input, reader })
 }
@@ -184,6 +187,7 @@ pub async fn simulate(config: &Path, options: &SimulationOptions) -> anyhow::Res
             slots,
             window: config.top.window,
             budget: config.top.subtest_duration_max,
+            batch_min: config.top.batch_duration_min,
             boot: options.boot,
             build: options.build,
             all: options.all,

@@ -1,10 +1,10 @@
-//! Simulates the farm in virtual time: the planner and the scheduler of the daemon, with subtests that take their mean
+//! Simulates the farm in virtual time: the planner and the scheduler of the daemon, with subtests that take their expected
 //! duration. Pure.
 //!
 //! The forecast is for a daemon that starts now. It assumes that every host can run every job and that no batch fails.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::fmt;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use model::{BranchRef, CommitId, ResultKey, UserName};
 use serde::Serialize;
 
 use crate::plan::window::Window;
-use crate::plan::{Input, JobRef, PlannedJob, Verdicts, units_of};
+use crate::plan::{Input, JobRef, PlannedJob, Unit, Verdicts, units_of};
 
 /// The simulated farm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct SimulatedFarm {
     pub window: usize,
     /// The maximum expected test time of a batch.
     pub budget: Duration,
+    /// The minimum expected test time of a batch that is cut smaller.
+    pub batch_min: Duration,
     /// Time of a batch in addition to its subtests: checkout, boot, shutdown.
     pub boot: Duration,
     /// Time to build the kernel of a commit.
@@ -61,6 +63,56 @@ pub struct BranchForecast {
     pub first_s: Option<u64>,
     /// The time at which the tip is completely tested, in seconds; 0 if it is already.
     pub tip_s: Option<u64>,
+    /// The time before which the tip cannot be tested.
+    #[serde(flatten)]
+    pub floor: Option<Floor>,
+}
+
+/// The time before which a tip cannot be tested, in any order of its subtests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Floor {
+    /// In seconds, with the boot and the build.
+    pub floor_s: u64,
+    /// The longest subtest, if it is the reason. If `None`, the reason is the number of slots.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub longest: Option<ResultKey>,
+    /// The expected duration of the longest subtest, in seconds.
+    pub longest_s: u64,
+}
+
+/// The work that is left for a tip.
+#[derive(Debug, Default)]
+struct Work {
+    total: Duration,
+    /// The longest subtest, its duration, and its duration with a build of the kernel.
+    longest: Option<(Duration, Duration, ResultKey)>,
+    /// Whether no subtest runs on a kernel of the store.
+    all_built: bool,
+}
+
+impl Work {
+    fn add(&mut self, key: &ResultKey, cost: Duration, build: Option<Duration>) {
+        self.all_built = build.is_some() && (self.all_built || self.longest.is_none());
+        self.total += cost;
+        let with_build = cost + build.unwrap_or_default();
+        if self.longest.as_ref().is_none_or(|(_, longest, _)| with_build > *longest) {
+            self.longest = Some((cost, with_build, key.clone()));
+        }
+    }
+
+    /// Each slot that does something boots at least once.
+    fn floor(self, farm: &SimulatedFarm, slots_max: Option<usize>) -> Option<Floor> {
+        let (longest, with_build, key) = self.longest?;
+        let slots = farm.slots.min(slots_max.unwrap_or(usize::MAX)).clamp(1, u32::MAX as usize);
+        let shared = self.total / u32::try_from(slots).unwrap_or(u32::MAX);
+        let shared = shared + if self.all_built { farm.build } else { Duration::ZERO };
+        let seconds = |time: Duration| millis(time).div_ceil(1000);
+        Some(Floor {
+            floor_s: seconds(farm.boot + with_build.max(shared)),
+            longest: (with_build >= shared).then_some(key),
+            longest_s: seconds(longest),
+        })
+    }
 }
 
 /// The remaining jobs of the tips, and the branches that wait for each job.
@@ -71,42 +123,47 @@ struct Tips {
 }
 
 impl Tips {
-    fn new(input: &Input, verdicts: &mut dyn Verdicts) -> results::Result<Self> {
+    fn new(
+        input: &Input,
+        verdicts: &mut dyn Verdicts,
+        share: &dyn Fn(&UserName) -> Share,
+        farm: &SimulatedFarm,
+    ) -> results::Result<Self> {
         // `Verdicts::of` needs a list that only grows.
         let mut keys: Vec<ResultKey> = Vec::new();
         let mut numbers: HashMap<ResultKey, u32> = HashMap::new();
         let mut tips = Self::default();
         for (at, branch) in input.branches.iter().enumerate() {
             let commit = branch.commits.first().cloned();
-            let mut left = 0;
+            let (mut left, mut work) = (0, Work::default());
             if let Some(commit) = &commit {
-                let mut wanted = BTreeSet::new();
+                let mut wanted = BTreeMap::new();
                 for unit in branch.groups.iter().flat_map(|group| units_of(group)) {
-                    let listing = input.listings.get(&(unit.test.clone(), unit.env.clone()));
-                    for subtest in listing.iter().flat_map(|listing| listing.iter()) {
-                        let Ok(key) = ResultKey::new(&unit.test, unit.kernel.as_ref(), &unit.env, subtest)
-                        else {
-                            continue;
-                        };
+                    let unit_keys = keys_of(&unit, input);
+                    let costs = input.costs(unit_keys.iter());
+                    let build = unit.kernel.is_none().then_some(farm.build);
+                    for (key, cost) in unit_keys.into_iter().zip(costs) {
                         let number = *numbers.entry(key.clone()).or_insert_with(|| {
                             keys.push(key);
                             u32::try_from(keys.len() - 1).expect("fewer than 2^32 keys")
                         });
-                        wanted.insert(number);
+                        wanted.entry(number).or_insert((cost, build));
                     }
                 }
                 verdicts.of(commit, &keys, &mut |number| {
                     wanted.remove(&number);
                 })?;
                 left = wanted.len();
-                for number in wanted {
+                for (number, (cost, build)) in wanted {
                     let job = JobRef { commit: commit.clone(), key: keys[number as usize].clone() };
+                    work.add(&job.key, cost, build);
                     tips.waiting.entry(job).or_default().push(at);
                 }
             }
             let done = (left == 0 && commit.is_some()).then_some(0);
             let name = BranchRef::clone(&branch.name);
-            tips.branches.push(BranchForecast { name, commit, left, first_s: None, tip_s: done });
+            let floor = work.floor(farm, share(&branch.name.user).slots_max);
+            tips.branches.push(BranchForecast { name, commit, left, first_s: None, tip_s: done, floor });
         }
         Ok(tips)
     }
@@ -119,6 +176,14 @@ impl Tips {
             branch.tip_s = Some(branch.tip_s.map_or(at_s, |last| last.max(at_s)));
         }
     }
+}
+
+/// The result keys of a test file's subtests.
+fn keys_of(unit: &Unit, input: &Input) -> Vec<ResultKey> {
+    let listing = input.listings.get(&(unit.test.clone(), unit.env.clone()));
+    let subtests = listing.iter().flat_map(|listing| listing.iter());
+    let key = |subtest| ResultKey::new(&unit.test, unit.kernel.as_ref(), &unit.env, subtest).ok();
+    subtests.filter_map(key).collect()
 }
 
 struct Simulation<'a> {
@@ -152,10 +217,11 @@ pub fn simulate(
     share: &dyn Fn(&UserName) -> Share,
     farm: SimulatedFarm,
 ) -> results::Result<Forecast> {
-    let tips = Tips::new(input, verdicts)?;
+    let tips = Tips::new(input, verdicts, share, &farm)?;
     let mut window = Window::new(farm.window);
     window.update(input, farm.window);
-    let config = ChoirConfig { window: farm.window, ..ChoirConfig::default() };
+    let config =
+        ChoirConfig { window: farm.window, batch_min: Some(farm.batch_min), ..ChoirConfig::default() };
     let mut simulation = Simulation {
         farm,
         window,
@@ -177,12 +243,13 @@ pub fn simulate(
 impl Simulation<'_> {
     fn run(&mut self, verdicts: &mut dyn Verdicts) {
         self.refill(verdicts);
-        for slot in 0..self.farm.slots {
-            let name = format!("slot {slot}");
-            let spec = ExecutorSpec { budget: self.farm.budget, ..ExecutorSpec::new(name) };
-            let executor = self.scheduler.add_executor(&spec, 0);
-            self.claim(executor);
-        }
+        let spec =
+            |slot| ExecutorSpec { budget: self.farm.budget, ..ExecutorSpec::new(format!("slot {slot}")) };
+        let specs: Vec<ExecutorSpec> = (0..self.farm.slots).map(spec).collect();
+        // The size of a batch depends on the number of executors.
+        let executors: Vec<ExecutorId> =
+            specs.iter().map(|spec| self.scheduler.add_executor(spec, 0)).collect();
+        executors.into_iter().for_each(|executor| self.claim(executor));
         self.settle();
         while let Some(Reverse((at, batch))) = self.events.pop() {
             self.now = at;
@@ -337,6 +404,24 @@ impl fmt::Display for Table<'_> {
                 .collect();
             writeln!(f, "{}", cells.join("  ").trim_end())?;
         }
+        self.0.iter().try_for_each(|forecast| forecast.write_floors(f))
+    }
+}
+
+impl Forecast {
+    /// Names the subtests that take so long that more slots do not help.
+    fn write_floors(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.slots == 1 { "" } else { "s" };
+        for branch in &self.branches {
+            if let Some(Floor { floor_s, longest: Some(key), longest_s }) = &branch.floor {
+                let name = &branch.name;
+                writeln!(
+                    f,
+                    "{name}, {} slot{plural}: cannot be below {floor_s} s: {key} takes {longest_s} s",
+                    self.slots
+                )?;
+            }
+        }
         Ok(())
     }
 }
@@ -358,84 +443,4 @@ impl fmt::Display for Span {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::History;
-    use crate::plan::fixture::{self, branch, commit};
-
-    /// Two branches whose tips have the same parent, and one test file with `subtests` subtests that take 10 s each.
-    fn input(subtests: usize) -> Input {
-        let branches = vec![branch("anna/b", &[3, 1]), branch("bob/b", &[2, 1])];
-        let history = (0..subtests).map(|n| {
-            let history = History { mean: Duration::from_secs(10), passed: 1, failed: 0 };
-            (format!("a.s{n}").parse().unwrap(), history)
-        });
-        Input { history: history.collect(), ..fixture::input(branches, subtests) }
-    }
-
-    fn farm(slots: usize, all: bool) -> SimulatedFarm {
-        let s = Duration::from_secs;
-        SimulatedFarm { slots, window: 2000, budget: s(60), boot: s(5), build: s(100), all }
-    }
-
-    fn equal(_: &UserName) -> Share {
-        Share { weight: 1.0, slots_max: None }
-    }
-
-    #[test]
-    fn a_user_occupies_no_more_slots_than_its_limit() {
-        let limited =
-            |user: &UserName| Share { slots_max: (user.as_str() == "anna").then_some(1), ..equal(user) };
-        let free = simulate(&input(12), &mut none, &equal, farm(8, false)).unwrap();
-        let limited = simulate(&input(12), &mut none, &limited, farm(8, false)).unwrap();
-        let tips = |forecast: &Forecast| [0, 1].map(|at| forecast.branches[at].tip_s.unwrap());
-        // The two batches of a tip run one after the other, in one slot.
-        assert_eq!((tips(&free), tips(&limited)), ([165, 165], [230, 165]));
-    }
-
-    fn none(_: &CommitId, _: &[ResultKey], _: &mut dyn FnMut(u32)) -> results::Result<()> {
-        Ok(())
-    }
-
-    #[test]
-    fn a_farm_that_is_easy_to_calculate() {
-        let one = simulate(&input(12), &mut none, &equal, farm(1, true)).unwrap();
-        // Three commits are built once each, and have two batches of 6 x 10 s each.
-        assert_eq!((one.jobs, one.all_s), (36, Some(3 * 100 + 6 * (5 + 60))));
-        let two = simulate(&input(12), &mut none, &equal, farm(2, false)).unwrap();
-        // Fair share gives one slot to each of the two tips.
-        let tips: Vec<_> =
-            two.branches.iter().map(|branch| (branch.left, branch.first_s, branch.tip_s)).collect();
-        assert_eq!(tips, [(12, Some(115), Some(230)); 2]);
-        // The second batch of a commit waits for its kernel.
-        let four = simulate(&input(12), &mut none, &equal, farm(4, false)).unwrap();
-        assert_eq!(four.branches[0].tip_s, Some(165));
-        insta::assert_snapshot!(Table(&[one, two]), @r"
-        branch       tip           left  first verdict, 1 slot  tip tested, 1 slot  first verdict, 2 slots  tip tested, 2 slots
-        anna/b       000000000000  12    in 2 min               in 7 min            in 2 min                in 4 min
-        bob/b        000000000000  12    in 5 min               in 8 min            in 2 min                in 4 min
-        all commits  -             36    -                      in 12 min
-        ");
-    }
-
-    #[test]
-    fn a_subtest_with_a_verdict_takes_no_time() {
-        let mut done = |of: &CommitId, keys: &[ResultKey], each: &mut dyn FnMut(u32)| {
-            let tip = *of == commit(3);
-            (0..).zip(keys).filter(|(at, _)| tip || *at < 2).for_each(|(at, _)| each(at));
-            Ok(())
-        };
-        let forecast = simulate(&input(3), &mut done, &equal, farm(4, false)).unwrap();
-        assert_eq!((forecast.branches[0].left, forecast.branches[0].tip_s), (0, Some(0)));
-        assert_eq!((forecast.branches[1].left, forecast.branches[1].tip_s), (1, Some(115)));
-    }
-
-    #[test]
-    fn slots_and_spans() {
-        assert_eq!("+4".parse::<SlotCount>().unwrap().of(3), 7);
-        assert_eq!("4".parse::<SlotCount>().unwrap().of(3), 4);
-        assert!(["0", "+", "x", "-1", "+0"].iter().all(|text| text.parse::<SlotCount>().is_err()));
-        let shown = [5, 100, 7200, 200_000].map(|s| Span(s).to_string());
-        assert_eq!(shown, ["5 s", "2 min", "2 h 0 min", "2 d 7 h"]);
-    }
-}
+mod tests;

@@ -31,7 +31,8 @@ impl Scheduler {
         let to_all = || self.queue.pick(&classes, |_| true, judge);
         let any = member.health.pause.is_none() && member.health.has_suspects();
         let lane = to_others.or_else(|| if any { to_all() } else { None })?;
-        let taken = self.queue.take(lane, budget);
+        let takers = self.roster.takers(self.queue.class_of(lane)).0;
+        let taken = self.queue.take(lane, self.queue.batch_cost(lane, &classes, takers, budget));
         self.last_batch += 1;
         let batch = BatchId(self.last_batch);
         let mut attempt = 1;

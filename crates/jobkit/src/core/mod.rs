@@ -21,6 +21,7 @@
 //! ```
 
 mod batches;
+mod cut;
 mod executors;
 mod hash;
 mod health;
@@ -153,7 +154,8 @@ impl Scheduler {
         let class = self.roster.class(&spec.needs, || jobs.values().map(|job| job.class).collect());
         let group = self.queue.group(&spec.group, (spec.weight, spec.executors_max), now);
         let key: Arc<str> = spec.batch_key.as_str().into();
-        let (place, cost) = ((spec.order, id), ms(spec.cost));
+        let cost = ms(spec.cost);
+        let place = self.queue.place(spec.order, cost, id);
         if !self.queue.has_jobs_of(group, class) {
             self.arrived.insert((class, group));
         }
@@ -191,7 +193,8 @@ impl Scheduler {
     /// false if the job has ended.
     pub fn reorder(&mut self, id: JobId, order: i64) -> bool {
         let Some(job) = self.jobs.get_mut(&id) else { return false };
-        let before = std::mem::replace(&mut job.place, (order, id));
+        let place = self.queue.place(order, job.cost, id);
+        let before = std::mem::replace(&mut job.place, place);
         if let JobLocation::Pending(lane) = job.at
             && before != job.place
         {

@@ -4,16 +4,18 @@
 //! class, batch key and failure history. Each class orders its groups by usage per weight and, within a group, the
 //! lanes by their first job. So the next job is found in O(classes) and taken in O(log n).
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::cut::{self, SharedWork};
 use super::hash::NumberMap;
 use super::share::Decay;
 use super::{ClassId, ExecutorId, GroupId, JobId, LaneId};
 use crate::config::{ChoirConfig, ms};
 
-/// The position of a job in its group: its order, then its number.
-pub(super) type QueueOrder = (i64, JobId);
+/// The position of a job in its group: its order; jobs that fill a batch before others, longest first; its number.
+pub(super) type QueueOrder = (i64, Reverse<u64>, JobId);
 
 /// The position of a group, by usage per weight. The bit patterns of non-negative floats have the same order as the
 /// floats.
@@ -67,6 +69,8 @@ struct Class {
     groups: BTreeSet<Score>,
     heads: NumberMap<GroupId, BTreeMap<QueueOrder, LaneId>>,
     pending: usize,
+    /// The total cost of its pending jobs, in ms.
+    cost: u64,
 }
 
 #[derive(Debug)]
@@ -78,6 +82,8 @@ pub(super) struct Group {
     score: u64,
     pub(super) pending: usize,
     pub(super) running: usize,
+    /// The total cost of its pending jobs, in ms.
+    cost: u64,
     /// The number of running batches, and its limit.
     batches: usize,
     batches_max: usize,
@@ -98,6 +104,8 @@ pub(super) struct TakenJobs {
 pub(super) struct Queue {
     decay: Decay,
     max_batch: usize,
+    /// The minimum cost of a batch that is cut below the budget, in ms.
+    batch_min: Option<u64>,
     pending: usize,
     groups: NumberMap<GroupId, Group>,
     group_names: HashMap<Arc<str>, GroupId>,
@@ -125,6 +133,7 @@ impl Queue {
         Self {
             decay: Decay::new(ms(config.usage_half_life)),
             max_batch: config.max_batch_jobs.max(1),
+            batch_min: config.batch_min.map(ms),
             pending: 0,
             groups: NumberMap::default(),
             group_names: HashMap::new(),
@@ -191,6 +200,7 @@ impl Queue {
                 score: 0,
                 pending: 0,
                 running: 0,
+                cost: 0,
                 batches: 0,
                 batches_max,
                 classes: BTreeSet::new(),
@@ -277,6 +287,13 @@ impl Queue {
         self.groups.get(&group).is_some_and(|group| group.classes.contains(&class))
     }
 
+    /// The position of a job in its group. If batches are cut, jobs that fill one are placed first, longest first: the
+    /// others fill the gaps at the end.
+    pub(super) fn place(&self, order: i64, cost: u64, job: JobId) -> QueueOrder {
+        let fills = self.batch_min.is_some_and(|least| cost >= least);
+        (order, Reverse(if fills { cost } else { 0 }), job)
+    }
+
     /// Adds a job. Returns its lane.
     pub(super) fn push(
         &mut self,
@@ -289,14 +306,18 @@ impl Queue {
     ) -> LaneId {
         let lane_key = LaneKey { group, class, key: Arc::clone(key), past: past.map_or(0, |past| past.id) };
         self.pending += 1;
-        self.groups.get_mut(&group).expect("the job's group exists").pending += 1;
+        let of_group = self.groups.get_mut(&group).expect("the job's group exists");
+        of_group.pending += 1;
+        of_group.cost = of_group.cost.saturating_add(cost);
         let new = LaneId(self.next + 1);
         let id = *self.lane_ids.entry(lane_key.clone()).or_insert(new);
         if id == new {
             self.next += 1;
             self.lanes.insert(id, QueueLane { key: lane_key, past: past.cloned(), jobs: BTreeMap::new() });
         }
-        self.class_entry(class).pending += 1;
+        let of_class = self.class_entry(class);
+        of_class.pending += 1;
+        of_class.cost = of_class.cost.saturating_add(cost);
         self.edit(id, |jobs| {
             jobs.insert(place, cost);
         });
@@ -308,6 +329,7 @@ impl Queue {
             groups: BTreeSet::new(),
             heads: NumberMap::default(),
             pending: 0,
+            cost: 0,
         })
     }
 
@@ -315,17 +337,18 @@ impl Queue {
     pub(super) fn remove(&mut self, lane: LaneId, place: QueueOrder) {
         let QueueLane { key: LaneKey { group, class, .. }, .. } = &self.lanes[&lane];
         let (group, class) = (*group, *class);
-        self.edit(lane, |jobs| {
-            jobs.remove(&place).expect("a pending job is in its lane");
-        });
-        self.count_taken(group, class, 1);
+        let cost = self.edit(lane, |jobs| jobs.remove(&place).expect("a pending job is in its lane"));
+        self.count_taken(group, class, (1, cost));
     }
 
-    fn count_taken(&mut self, group: GroupId, class: ClassId, jobs: usize) {
+    fn count_taken(&mut self, group: GroupId, class: ClassId, (jobs, cost): (usize, u64)) {
         self.pending -= jobs;
-        self.groups.get_mut(&group).expect("the job's group exists").pending -= jobs;
+        let of_group = self.groups.get_mut(&group).expect("the job's group exists");
+        of_group.pending -= jobs;
+        of_group.cost = of_group.cost.saturating_sub(cost);
         let entry = self.classes.get_mut(&class).expect("the job's class exists");
         entry.pending -= jobs;
+        entry.cost = entry.cost.saturating_sub(cost);
         if entry.pending == 0 {
             self.classes.remove(&class);
         }
@@ -404,24 +427,34 @@ impl Queue {
         fallback
     }
 
-    /// Takes the first jobs of a lane: at least one, then as many as fit the budget with the sum of their costs.
-    pub(super) fn take(&mut self, id: LaneId, budget: u64) -> TakenJobs {
+    pub(super) fn class_of(&self, lane: LaneId) -> ClassId {
+        self.lanes[&lane].class()
+    }
+
+    /// The cost of the next batch of a lane for an executor with this budget, which can take these classes. `takers` is the
+    /// number of executors that can take the lane.
+    pub(super) fn batch_cost(&self, lane: LaneId, classes: &[ClassId], takers: usize, budget: u64) -> u64 {
+        let Some(least) = self.batch_min else { return budget };
+        let of_classes = classes.iter().filter_map(|class| self.classes.get(class)).map(|class| class.cost);
+        let all = SharedWork { cost: of_classes.fold(0, u64::saturating_add), executors: takers };
+        let group = &self.groups[&self.lanes[&lane].key.group];
+        let of_group = SharedWork { cost: group.cost, executors: takers.min(group.batches_max) };
+        cut::target([all, of_group], least, budget)
+    }
+
+    /// Takes the first jobs of a lane: at least one, then as many as fit the intended cost. They are returned in the order of
+    /// submission within each order.
+    pub(super) fn take(&mut self, id: LaneId, target: u64) -> TakenJobs {
         let lane = &self.lanes[&id];
         let most = if lane.past.as_ref().is_some_and(|past| past.alone) { 1 } else { self.max_batch };
         let (group, class, key) = (lane.key.group, lane.key.class, Arc::clone(&lane.key.key));
-        let (jobs, cost) = self.edit(id, |pending| {
-            let (mut taken, mut total) = (Vec::new(), 0_u64);
-            while let Some(first) = pending.first_entry() {
-                let sum = total.saturating_add(*first.get());
-                if taken.len() >= most || (!taken.is_empty() && sum > budget) {
-                    break;
-                }
-                total = sum;
-                taken.push(first.remove_entry().0.1);
-            }
-            (taken, total)
+        let (count, cost) = cut::count(lane.jobs.values().copied(), target, most);
+        let mut places: Vec<QueueOrder> = self.edit(id, |pending| {
+            let taken = std::iter::from_fn(|| pending.pop_first()).take(count);
+            taken.map(|(place, _)| place).collect()
         });
-        self.count_taken(group, class, jobs.len());
-        TakenJobs { group, key, jobs, cost }
+        places.sort_unstable_by_key(|(order, _, job)| (*order, *job));
+        self.count_taken(group, class, (count, cost));
+        TakenJobs { group, key, jobs: places.into_iter().map(|(.., job)| job).collect(), cost }
     }
 }

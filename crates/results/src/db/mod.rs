@@ -15,6 +15,7 @@ mod log;
 mod notes;
 mod query;
 mod read;
+pub mod recent;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};

@@ -10,8 +10,9 @@
 #   fstests FSTYP "$@"     declare everything; the file adds the kernel options of its file system
 #   fstests_mkfs DEVICE [OPTION...]   defined by the file; its log is on $fstests_log and its realtime data on $fstests_realtime, if set
 #   fstests_variants       print a line for each variant: NAME | mkfs options | mount options | WORDS (optional)
-# WORDS are devices that the variant needs, logdev, rtdev or dax, and NAME=VALUE settings of xfstests. A file fstests.variants
-# next to the test file has more such lines. The function is defined before the call of `fstests`.
+# WORDS are devices that the variant needs, logdev, rtdev or dax, and NAME=VALUE settings of xfstests; for overlayfs, FSTYP=TYPE
+# is the file system below it. A file fstests.variants next to the test file has more such lines. The function is defined before
+# the call of `fstests`.
 
 _fstests_at=/opt/xfstests
 _fstests_run=/tmp/xfstests-run
@@ -30,12 +31,13 @@ fstests() {
     config-cpus 2
     config-timeout 1200
     config-list-env ktest_xfstests_groups=all ktest_xfstests_exclude=
-    # The test device, the scratch device, a device for the log of writes; more for file systems on several devices.
-    config-scratch-devs 6G 6G 6G
-    case $1 in btrfs | bcachefs) config-scratch-devs 3G 3G 3G && _fstests_pool=3 ;; esac
+    # The test device, the scratch device, a device for the log of writes; more for file systems on several devices, all as
+    # large as the scratch device. They are sparse files.
+    [[ $1 == tmpfs ]] || config-scratch-devs 10G 20G 20G
+    case $1 in btrfs | bcachefs) config-scratch-devs 20G 20G 20G 20G 20G 20G 20G && _fstests_pool=7 ;; esac
     # After these, in this order: the logs of the two devices, their realtime devices.
     ! _fstests_has logdev || config-scratch-devs 512M 512M
-    ! _fstests_has rtdev || config-scratch-devs 6G 6G
+    ! _fstests_has rtdev || config-scratch-devs 10G 20G
     if _fstests_has dax; then
         config-pmem-devs 2G 2G
         config-mem 3G
@@ -233,15 +235,21 @@ _fstests_allow_dax() {
 
 # Print the settings of the suite, as bash assignments.
 _fstests_settings() {
-    local word devices=("${ktest_scratch_dev[@]}") pool test
-    test=${devices[0]}
-    pool=("${devices[1]}" "${devices[@]:3:_fstests_pool}")
+    local word devices=("${ktest_scratch_dev[@]}") pool test type=$_fstests_type
+    test=${devices[0]:-}
+    pool=("${devices[1]:-}" "${devices[@]:3:_fstests_pool}")
     if _fstests_has dax; then
         test=${ktest_pmem_dev[0]}
         pool=("${ktest_pmem_dev[1]}")
     fi
-    printf 'export %s=%q\n' FSTYP "$_fstests_type" TEST_DEV "$test" TEST_DIR /mnt/test SCRATCH_MNT /mnt/scratch \
-        LOGWRITES_DEV "${devices[2]}" RESULT_BASE "$suite_artifacts" LOGGER_PROG $_fstests_run/next DIFF_LENGTH 40
+    case $_fstests_type in
+    overlay) type=ext4 ;; # below it; a variant has another one
+    tmpfs) test=tmpfs_test pool=(tmpfs_scratch) ;;
+    nfs) test=127.0.0.1:/srv/test pool=(127.0.0.1:/srv/scratch) ;;
+    esac
+    printf 'export %s=%q\n' FSTYP "$type" TEST_DEV "$test" TEST_DIR /mnt/test SCRATCH_MNT /mnt/scratch \
+        RESULT_BASE "$suite_artifacts" LOGGER_PROG $_fstests_run/next DIFF_LENGTH 40
+    [[ $test != /dev/* ]] || printf 'export %s=%q\n' LOGWRITES_DEV "${devices[2]}"
     if ((${#pool[@]} > 1)); then
         printf 'export %s=%q\n' SCRATCH_DEV_POOL "${pool[*]}"
     else
@@ -303,7 +311,7 @@ _fstests_has() {
 
 # Start ./check for these cases, and wait until it is at the first of them.
 _fstests_start() {
-    local options=() device=${ktest_scratch_dev[0]}
+    local options=() device=${ktest_scratch_dev[0]:-}
     rm -rf $_fstests_run
     mkdir -p $_fstests_run "$suite_artifacts"
     mkfifo $_fstests_run/at $_fstests_run/go
@@ -320,13 +328,14 @@ END
     _fstests_settings >$_fstests_run/config
     # A case whose program dumps core fails: ./check looks for the file in its directory, and keeps it.
     printf 'core\n' >/proc/sys/kernel/core_pattern
-    wipefs -aq "${ktest_scratch_dev[@]}" "${ktest_pmem_dev[@]}"
+    [[ $_fstests_type == tmpfs ]] || wipefs -aq "${ktest_scratch_dev[@]}" "${ktest_pmem_dev[@]}"
     ! _fstests_has dax || device=${ktest_pmem_dev[0]}
     # shellcheck disable=SC2086 # options
     run_quiet "mkfs of the test device" fstests_mkfs "$device" $_fstests_mkfs
     # A version that does not call it runs one case.
     grep -q '[$]LOGGER_PROG "run' $_fstests_at/check || set -- "$1"
     ! grep -q -e --exact-order $_fstests_at/check || options=(--exact-order)
+    [[ $_fstests_type != overlay ]] || options+=(-overlay)
     (
         trap - ERR
         set +o errexit

@@ -55,9 +55,9 @@ async fn listed(env: &HostEnv) -> Vec<String> {
 async fn without_source_no_case_passes() {
     let deps = tempfile::tempdir().unwrap();
     let env = env(deps.path(), &[]);
-    for name in
-        ["fs/ext4/fstests", "fs/xfs/fstests", "fs/btrfs/fstests", "fs/bcachefs/fstests", "block/blktests"]
-    {
+    let types = ["bcachefs", "btrfs", "ext4", "f2fs", "nfs", "overlay", "tmpfs", "xfs"];
+    let names = types.map(|name| format!("fs/{name}/fstests")).into_iter().chain(["block/blktests".to_owned()]);
+    for name in names {
         let file = test_file(&format!("{name}.ktest"));
         let names = file.list_tests(&env).await.unwrap();
         assert_eq!(names.iter().map(ToString::to_string).collect::<Vec<_>>(), ["source"], "{name}");

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
+use fsx::clock::unix_seconds;
 use model::BranchRef;
 use results::Tuning;
 use serde::Serialize;
@@ -18,6 +19,7 @@ use crate::executor::placement;
 use crate::log::{LogFormat, log_to_stderr};
 use crate::missing_kernels;
 use crate::plan::{Niceness, PlannedJob};
+use crate::report::known_issues;
 use crate::report::preview;
 use crate::report::progress::Progress;
 use crate::report::simulate::{SlotCount, Table};
@@ -329,6 +331,7 @@ fn check(config: Option<&Path>, args: &CheckArgs) -> Result<()> {
     let mut report = preview::Report::new(&config);
     let ktest = ktest_next_to_us()?;
     report.problems.extend(runtime()?.block_on(missing_kernels::look_up(&config, &ktest)));
+    report.problems.extend(runtime()?.block_on(known_issues::problems(&config, unix_seconds())));
     if args.json {
         return print_json(&report);
     }

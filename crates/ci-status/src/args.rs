@@ -163,6 +163,9 @@ pub enum Command {
         /// Time out after this time: 90s, 20m, 2h.
         #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
         limit: Option<Duration>,
+        /// Count the failures of known-issues.toml as failures.
+        #[arg(long)]
+        strict: bool,
     },
     /// Show a branch's newest commits and their workers, live; q quits.
     Watch {

@@ -180,8 +180,8 @@ fn run(cli: &Cli, context: &Context) -> Result<Box<dyn Answer>, Problem> {
         Command::Workers => Box::new(workers::run(context)?),
         Command::History { branch, test } => Box::new(history::run(context, branch, test)?),
         Command::Compare { base, head } => Box::new(compare::run(context, base, head)?),
-        Command::Wait { commit, all, limit } => {
-            let until = WaitOptions { all: *all, limit: *limit };
+        Command::Wait { commit, all, limit, strict } => {
+            let until = WaitOptions { all: *all, limit: *limit, strict: *strict };
             let mut report = |progress: &str| stdio::message(terminal::line(progress));
             let mut clock = SystemClock { start: Instant::now(), pause: pause(context) };
             Box::new(wait::run(context, commit.as_deref(), until, &mut clock, &mut report)?)

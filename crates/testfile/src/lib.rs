@@ -11,6 +11,7 @@ pub mod clones;
 pub mod declare;
 mod deps_cache;
 mod find;
+pub mod known_issues;
 mod trust;
 
 use std::path::PathBuf;

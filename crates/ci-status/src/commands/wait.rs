@@ -8,6 +8,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::time::Duration;
 
+use model::verdict::KNOWN_FAILURE;
 use model::{CommitId, Counts, Status, StatusSnapshot};
 use results::json::TestRow;
 use results::{CommitResults, TestEntry};
@@ -34,6 +35,8 @@ pub struct WaitOptions {
     pub all: bool,
     /// The time limit.
     pub limit: Option<Duration>,
+    /// Whether known failures count as failures.
+    pub strict: bool,
 }
 
 /// The clock of the wait loop.
@@ -75,6 +78,13 @@ enum Progress {
     NotTested,
 }
 
+/// Whether a test failed or failed to run. A known failure has the verdict Not run; it counts if `strict`.
+fn counts_as_failure(entry: &TestEntry, strict: bool) -> bool {
+    let reason = entry.decisive.reason.as_deref().unwrap_or("");
+    let is_known = entry.decisive.status == Status::NotRun && reason.starts_with(KNOWN_FAILURE);
+    is_failure(entry.decisive.status) || (strict && is_known)
+}
+
 /// Waits for the commit with this name. Calls `report` for each change of its progress.
 pub fn run(
     context: &Context,
@@ -94,11 +104,11 @@ pub fn run(
         let failed = results
             .iter()
             .flat_map(|results| &results.entries)
-            .any(|entry| is_failure(entry.decisive.status));
+            .any(|entry| counts_as_failure(entry, until.strict));
         let words = match progress {
-            Progress::Done => return end(context, commit, results, true),
+            Progress::Done => return end(context, commit, results, (true, until.strict)),
             Progress::Pending(_) | Progress::NotTested if failed && !until.all => {
-                return end(context, commit, results, false);
+                return end(context, commit, results, (false, until.strict));
             }
             Progress::NotTested => return Err(Problem::NotTested { commit }),
             Progress::Pending(words) => words,
@@ -166,7 +176,7 @@ fn end(
     context: &Context,
     commit: CommitId,
     results: Option<CommitResults>,
-    done: bool,
+    (done, strict): (bool, bool),
 ) -> Result<Wait, Problem> {
     let nothing = || CommitResults { commit: commit.clone(), message: String::new(), entries: Vec::new() };
     let mut results = results.unwrap_or_else(nothing);
@@ -174,7 +184,7 @@ fn end(
         results.message = message(context, &results)?;
     }
     let (subject, counts) = (results.subject().to_owned(), results.counts());
-    results.entries.retain(|entry| is_failure(entry.decisive.status));
+    results.entries.retain(|entry| counts_as_failure(entry, strict));
     Ok(Wait { commit, subject, counts, done, failed: results.entries })
 }
 
@@ -230,6 +240,9 @@ impl Answer for Wait {
     /// The exit codes of `ktest run`, for `git bisect run`: 0 passed, 1 a test failed, 125 no verdict.
     fn exit_code(&self) -> u8 {
         let counts = &self.counts;
+        if self.failed.iter().any(|entry| entry.decisive.status == Status::NotRun) {
+            return 1;
+        }
         match (counts.failed, counts.failed_to_run, counts.passed + counts.notrun) {
             (1.., ..) => 1,
             (_, 0, 1..) => 0,
@@ -255,6 +268,23 @@ mod tests {
             |(at, status): (usize, &Status)| TestEntry::new(format!("a.t{at}").parse().unwrap(), *status);
         let entries = statuses.iter().enumerate().map(entry).collect();
         CommitResults { commit: commit(), message: String::new(), entries }
+    }
+
+    #[test]
+    fn known_failures_count_only_if_strict() {
+        let mut results = results(&[Status::Passed, Status::NotRun, Status::NotRun]);
+        results.entries[1].decisive.reason = Some(format!("{KNOWN_FAILURE}a bug; it failed: 1"));
+        results.entries[2].decisive.reason = Some("no device".into());
+        let failed = |strict| results.entries.iter().filter(|entry| counts_as_failure(entry, strict)).count();
+        assert_eq!((failed(false), failed(true)), (0, 1));
+        let wait = |failed: &[TestEntry]| Wait {
+            commit: commit(),
+            subject: String::new(),
+            counts: results.counts(),
+            done: true,
+            failed: failed.to_vec(),
+        };
+        assert_eq!((wait(&[]).exit_code(), wait(&results.entries[1..2]).exit_code()), (0, 1));
     }
 
     fn daemon(pending: u64, more_to_plan: bool, claimed: bool) -> StatusSnapshot {

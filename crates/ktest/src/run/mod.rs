@@ -39,16 +39,19 @@ pub(crate) use kernel::progress_event;
 pub use kernel_arg::{KernelArgError, KernelFrom, parse_kernel};
 use phases::{Listed, Prepared};
 pub use request::RunRequest;
-use results::Results;
+use results::{Known, Results};
 pub use summary::Summary;
 
 /// Runs a test file.
 pub async fn run(request: &RunRequest, reporter: &mut Reporter) -> Result<Summary, RunError> {
     let listed = Listed::new(request, reporter).await?;
+    let known = Known::load(&listed.file, &listed.subtests, &listed.host_env)
+        .map_err(|error| RunError::Usage(error.to_string()))?;
     let (test, all, commit) = (listed.file.test.clone(), listed.all(), request.kernel.commit());
     reporter.event(Event::RunStarted { test: test.clone(), subtests: all.clone(), commit });
     let mut results =
         Results::new(Out::create(&request.order.test.out, &test, &all)?, reporter, request.for_farm());
+    results.set_known(known);
     let unlisted = CannotRun::because(format!("{} lists no such subtest", test.file()));
     results.cannot_run(listed.unlisted.iter().cloned(), &unlisted)?;
     let subtests = listed.subtests.clone();

@@ -1,8 +1,12 @@
 //! The results of a run in progress: each verdict is passed to the output directory, the summary and the reporter.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use model::verdict::KNOWN_FAILURE;
 use model::{ArtifactName, Event, SubtestName, Verdict};
+use testfile::known_issues::{self, Circumstances, KnownIssues, KnownIssuesError};
+use testfile::{HostEnv, TestFile};
 use vm::supervise::FinishedSubtest;
 
 use super::artifacts::before_last_line;
@@ -11,11 +15,47 @@ use super::summary::Summary;
 use crate::out::{Keep, Out};
 use crate::report::Reporter;
 
+/// The subtests of a run that are known to fail, each with the reason and the place of its entry.
+#[derive(Debug, Default)]
+pub(super) struct Known(BTreeMap<SubtestName, (String, String)>);
+
+impl Known {
+    /// The entries in effect for these subtests. Reads the disk.
+    pub(super) fn load(
+        file: &TestFile,
+        subtests: &[SubtestName],
+        env: &HostEnv,
+    ) -> Result<Self, KnownIssuesError> {
+        let issues = KnownIssues::load(file)?;
+        let at = Circumstances { kernel_version: &env.kernel_version, now: fsx::clock::unix_seconds() };
+        let variant = known_issues::variant_of(env.env.iter().map(|(name, value)| (&**name, &**value)));
+        let known = subtests.iter().filter_map(|subtest| {
+            let issue = issues.find(file, subtest, variant, at)?;
+            Some((subtest.clone(), (issue.text(), issue.place.clone())))
+        });
+        Ok(Self(known.collect()))
+    }
+
+    /// A known failure is Not run. Returns a note for the log.
+    fn apply(&self, subtest: &SubtestName, verdict: &mut Verdict) -> Option<String> {
+        let (reason, place) = self.0.get(subtest)?;
+        match verdict {
+            Verdict::Failed { reason: found } => {
+                *verdict = Verdict::NotRun { reason: format!("{KNOWN_FAILURE}{reason}; it failed: {found}") };
+                Some(format!("{KNOWN_FAILURE}{reason} ({place})"))
+            }
+            Verdict::Passed => Some(format!("it passes, but {place} has it as a known failure: {reason}")),
+            Verdict::NotRun { .. } | Verdict::FailedToRun { .. } => None,
+        }
+    }
+}
+
 /// The results of a run in progress.
 pub(super) struct Results<'a> {
     pub(super) out: Out,
     pub(super) summary: Summary,
     pub(super) reporter: &'a mut Reporter,
+    known: Known,
     /// Whether the results are published from the output directory, which is removed afterwards.
     for_farm: bool,
 }
@@ -23,7 +63,12 @@ pub(super) struct Results<'a> {
 impl<'a> Results<'a> {
     pub(super) fn new(out: Out, reporter: &'a mut Reporter, for_farm: bool) -> Self {
         let summary = Summary { out: out.dir().to_path_buf(), ..Summary::default() };
-        Self { out, summary, reporter, for_farm }
+        Self { out, summary, reporter, known: Known::default(), for_farm }
+    }
+
+    /// The subtests that are known to fail.
+    pub(super) fn set_known(&mut self, known: Known) {
+        self.known = known;
     }
 
     /// Records a verdict. `source` is the source location of the crash.
@@ -32,7 +77,8 @@ impl<'a> Results<'a> {
         mut finished: FinishedSubtest,
         source: Option<String>,
     ) -> Result<(), RunError> {
-        let notes = self.collect(&finished);
+        let mut notes = self.collect(&finished);
+        notes.extend(self.known.apply(&finished.subtest, &mut finished.verdict));
         before_last_line(&mut finished.log, &notes);
         self.out.finished(&finished)?;
         let FinishedSubtest { subtest, verdict, duration, crash, .. } = finished;
@@ -101,5 +147,56 @@ impl<'a> Results<'a> {
             tracing::warn!("the log of the run is incomplete: {error}");
         }
         self.summary
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Style;
+
+    #[test]
+    fn a_known_failure_is_not_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tests/fs/x.ktest");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let issues = "[[issue]]\ntest = \"fs.x.generic/001\"\nvariant = \"1k\"\nreason = \"a bug\"\n\
+            link = \"https://bugs.example.org/7\"\nuntil = \"6.12\"\n";
+        std::fs::write(path.with_file_name("known-issues.toml"), issues).unwrap();
+        let file = TestFile { ktest_dir: dir.path().into(), path, test: "fs/x".parse().unwrap() };
+        let subtests = ["generic/001", "generic/002"].map(|name| name.parse().unwrap());
+        let known = |variant: &str, kernel: &str| {
+            let env = vec![("ktest_xfstests_variant".to_owned(), variant.to_owned())];
+            let env = HostEnv { env, kernel_version: kernel.into(), ..HostEnv::default() };
+            Known::load(&file, &subtests, &env).unwrap()
+        };
+        let failed = || Verdict::Failed { reason: "1 != 2".into() };
+        let apply = |known: &Known, at: usize, mut verdict: Verdict| {
+            let note = known.apply(&subtests[at], &mut verdict);
+            (verdict, note.is_some())
+        };
+        let old = known("1k", "6.11.3");
+        let reason = "known failure: a bug (https://bugs.example.org/7); it failed: 1 != 2";
+        assert_eq!(apply(&old, 0, failed()), (Verdict::NotRun { reason: reason.into() }, true));
+        assert_eq!(apply(&old, 0, Verdict::Passed), (Verdict::Passed, true), "a note for the log");
+        assert_eq!(apply(&old, 1, failed()), (failed(), false));
+        let broken = || Verdict::FailedToRun { reason: "no VM".into() };
+        assert_eq!(apply(&old, 0, broken()), (broken(), false));
+        for known in [known("1k", "6.12.0"), known("", "6.11")] {
+            assert_eq!(apply(&known, 0, failed()), (failed(), false));
+        }
+        let mut reporter = Reporter::new(Style::Silent);
+        let out = Out::create(&dir.path().join("out"), &file.test, &subtests).unwrap();
+        let mut results = Results::new(out, &mut reporter, false);
+        results.set_known(old);
+        for (subtest, verdict) in subtests.iter().cloned().zip([failed(), Verdict::Passed]) {
+            let log = b"the first line\nthe last line\n".to_vec();
+            let finished = FinishedSubtest { subtest, verdict, duration: Duration::ZERO, crash: None, log };
+            results.verdict(finished, None).unwrap();
+        }
+        let summary = results.finish();
+        assert_eq!((summary.exit_code(), summary.count(model::Status::NotRun)), (0, 1));
+        let log = std::fs::read_to_string(summary.out.join("out/fs.x.generic.001/log")).unwrap();
+        assert!(log.contains("known failure: a bug (https://bugs.example.org/7) ("), "{log}");
     }
 }

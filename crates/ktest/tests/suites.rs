@@ -56,7 +56,8 @@ async fn without_source_no_case_passes() {
     let deps = tempfile::tempdir().unwrap();
     let env = env(deps.path(), &[]);
     let types = ["bcachefs", "btrfs", "ext4", "f2fs", "nfs", "overlay", "tmpfs", "xfs"];
-    let names = types.map(|name| format!("fs/{name}/fstests")).into_iter().chain(["block/blktests".to_owned()]);
+    let names =
+        types.map(|name| format!("fs/{name}/fstests")).into_iter().chain(["block/blktests".to_owned()]);
     for name in names {
         let file = test_file(&format!("{name}.ktest"));
         let names = file.list_tests(&env).await.unwrap();

@@ -1,0 +1,79 @@
+//! Observations: one attempt, as the questions of this crate see it.
+
+use std::fmt;
+use std::time::Duration;
+
+use model::{CommitId, HostName};
+use serde::{Deserialize, Serialize};
+
+use crate::signature::Signature;
+use crate::stats::Tally;
+
+/// Identifies an experiment: two attempts with equal keys ran the same kernel image with the same test in the same environment.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ExperimentKey(pub String);
+
+/// Hosts of the same class run tests alike.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct HostClass(pub String);
+
+impl fmt::Display for HostClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// The outcome of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// The test passed.
+    Passed,
+    /// The test failed.
+    Failed {
+        /// Which failure it was.
+        signature: Signature,
+    },
+    /// Not run, Failed to run, or an infrastructure error: it is no evidence.
+    NoVerdict,
+}
+
+impl Outcome {
+    /// The outcome as a tally of one; `None` without a verdict.
+    #[must_use]
+    pub fn tally(&self) -> Option<Tally> {
+        match self {
+            Self::Passed => Some(Tally::new(0, 1)),
+            Self::Failed { .. } => Some(Tally::new(1, 0)),
+            Self::NoVerdict => None,
+        }
+    }
+
+    /// The signature of a failure.
+    #[must_use]
+    pub fn signature(&self) -> Option<&Signature> {
+        match self {
+            Self::Failed { signature } => Some(signature),
+            Self::Passed | Self::NoVerdict => None,
+        }
+    }
+}
+
+/// One attempt of one test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// The commit that was tested.
+    pub commit: CommitId,
+    /// The experiment.
+    pub experiment: ExperimentKey,
+    /// The outcome.
+    pub outcome: Outcome,
+    /// How long the subtest ran.
+    pub duration: Duration,
+    /// The host it ran on.
+    pub host: HostName,
+    /// The class of that host.
+    pub host_class: HostClass,
+    /// The end of the attempt, in ms since the epoch.
+    pub at_ms: u64,
+}

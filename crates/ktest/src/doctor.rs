@@ -1,5 +1,7 @@
 //! Checks the requirements of a run on this host: whether each is present and works, and how to fix it.
 
+pub mod suite;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -105,17 +107,21 @@ pub async fn examine(arch: Arch, cache: &Path) -> Vec<Finding> {
     for (name, package) in compilers(arch) {
         findings.push(program(&[&name, "--version"], &package, None).await);
     }
-    for Need { argv, package, optional } in NEEDS {
-        findings.push(match argv {
-            [path] => file(Path::new(path), package, *optional),
-            _ => program(argv, package, *optional).await,
-        });
+    for need in NEEDS {
+        findings.push(check(need).await);
     }
     findings.extend(sandbox().await);
     findings.extend(daemon().await);
     findings.push(root_image(arch, cache).await);
     findings.push(space(cache));
     findings
+}
+
+async fn check(Need { argv, package, optional }: &Need) -> Finding {
+    match argv {
+        [path] => file(Path::new(path), package, *optional),
+        _ => program(argv, package, *optional).await,
+    }
 }
 
 /// The finding for something that is not installed.

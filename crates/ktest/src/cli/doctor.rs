@@ -1,11 +1,12 @@
 //! `ktest doctor`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use model::Arch;
 
 use super::failure::Failure;
+use crate::doctor::suite::{self, Suite, SuiteCheck};
 use crate::doctor::{Health, examine};
 
 #[derive(Debug, Args)]
@@ -13,6 +14,8 @@ use crate::doctor::{Health, examine};
 Examples:
   ktest doctor                         check before the first run
   ktest doctor -a aarch64              check for guests of another architecture
+  ktest doctor --suite xfstests        check also what xfstests needs of this host and of the root image
+  ktest doctor --suite xfstests --kernel-config /boot/config-$(uname -r)
   ktest doctor --json | jq -r '.[] | select(.health == \"missing\") | .remedy'
 
 Exit codes: 0 this host can run tests; 1 something is missing, or the sandbox is not effective.")]
@@ -20,6 +23,18 @@ pub(super) struct DoctorArgs {
     /// Architecture of the guests [default: the host's].
     #[arg(short, long)]
     arch: Option<Arch>,
+    /// Check also the requirements of a test suite: xfstests or blktests.
+    #[arg(long, value_name = "SUITE")]
+    suite: Option<Suite>,
+    /// Root image in which the programs of the suite are looked for [default: the standard one].
+    #[arg(long, value_name = "FILE", requires = "suite")]
+    image: Option<PathBuf>,
+    /// Kernel configuration (.config) in which the options that the suite needs are looked for.
+    #[arg(long, value_name = "FILE", requires = "suite")]
+    kernel_config: Option<PathBuf>,
+    /// Root of the test tree, with the test files of the suite.
+    #[arg(long, value_name = "DIR", default_value = ".", requires = "suite")]
+    tests_dir: PathBuf,
     /// Print JSON: [{"what", "health": "ok"|"weak"|"missing"|"fail", "found", "remedy"}].
     #[arg(long)]
     json: bool,
@@ -27,7 +42,13 @@ pub(super) struct DoctorArgs {
 
 pub(super) async fn run(args: DoctorArgs, cache: &Path) -> Result<u8, Failure> {
     let arch = args.arch.or_else(Arch::native).unwrap_or(Arch::X86_64);
-    let findings = examine(arch, cache).await;
+    let mut findings = examine(arch, cache).await;
+    if let Some(suite) = args.suite {
+        let DoctorArgs { image, kernel_config, tests_dir, .. } = args;
+        findings.extend(
+            suite::examine(&SuiteCheck { suite, arch, image, kernel_config, tests_dir }, cache).await,
+        );
+    }
     let missing = findings.iter().any(|finding| matches!(finding.health, Health::Missing | Health::Fail));
     if args.json {
         stdio::json(&findings)?;

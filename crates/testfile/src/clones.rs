@@ -61,6 +61,36 @@ pub fn placed(dir: &Path) -> Result<Option<PathBuf>, fsx::Error> {
     Ok(links(dir)?.iter().any(|link| leads_up(&link.target)).then(|| resolved(dir, Path::new(UP))))
 }
 
+/// The versions of what the operator placed for all farms of this host's user, one line each. They change when the source of
+/// a suite is placed, removed or updated. Reads the disk.
+#[must_use]
+pub fn placed_versions() -> Vec<String> {
+    let cache = Cache::from_env(|name| std::env::var_os(name));
+    cache.map_or_else(|_| Vec::new(), |cache| versions(&cache.clones(None)))
+}
+
+/// For each entry its name, the commit that is checked out, and when files were last added to its directories of tests.
+fn versions(placed: &Path) -> Vec<String> {
+    let entries = entries(placed).unwrap_or_default();
+    let mut versions: Vec<String> = entries
+        .into_iter()
+        .filter(|entry| is_clone(&entry.name))
+        .filter_map(|entry| {
+            let path = own::canonical(&entry.path).ok()??;
+            let head = gitio::Repo::open(&path).and_then(|repo| repo.head());
+            let commit = head.map_or_else(|_| "-".into(), |head| head.commit.to_string());
+            let tests = path.join("tests");
+            let below = self::entries(&tests).unwrap_or_default().into_iter().filter(|entry| entry.is_dir);
+            let dirs = [path, tests].into_iter().chain(below.map(|entry| entry.path));
+            let newest = dirs.filter_map(|dir| own::existing(&dir).ok()??.modified().ok()).max();
+            let newest = newest.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+            Some(format!("{} {commit} {:?}", entry.name.display(), newest.unwrap_or_default()))
+        })
+        .collect();
+    versions.sort();
+    versions
+}
+
 /// Shows the directory of clones and the files that its links lead to, read-only.
 pub fn show(sandbox: Sandbox, dir: &Path) -> Result<Sandbox, fsx::Error> {
     Ok(links(dir)?.into_iter().fold(sandbox.read_only(dir, dir), |sandbox, Link { target, real }| {
@@ -177,5 +207,43 @@ mod tests {
         assert!(
             links(&temp.path().join("file")).is_err() && links(&temp.path().join("none")).unwrap().is_empty()
         );
+    }
+
+    #[test]
+    fn the_version_of_a_suite_changes_with_its_commit_and_its_cases() {
+        let (dir, suite) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (placed, source) = (dir.path().join("deps"), suite.path().join("xfstests"));
+        let run = |args: &[&str]| {
+            let output =
+                std::process::Command::new("git").arg("-C").arg(&source).args(args).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        };
+        let commit = |name: &str| {
+            std::fs::create_dir_all(source.join("tests/generic")).unwrap();
+            std::fs::write(source.join("tests/generic").join(name), "").unwrap();
+            run(&["add", "-A"]);
+            run(&["-c", "user.name=x", "-c", "user.email=x@x", "commit", "-q", "-m", name]);
+        };
+        assert_eq!(versions(&placed), Vec::<String>::new(), "no directory");
+        std::fs::create_dir_all(placed.join(BUILT)).unwrap();
+        assert_eq!(versions(&placed), Vec::<String>::new());
+        std::fs::create_dir_all(&source).unwrap();
+        run(&["init", "-q"]);
+        std::os::unix::fs::symlink(&source, placed.join("xfstests")).unwrap();
+        let mut seen = vec![versions(&placed)];
+        assert!(seen[0].len() == 1 && seen[0][0].starts_with("xfstests - "), "{seen:?}");
+        for name in ["001", "002"] {
+            commit(name);
+            seen.push(versions(&placed));
+        }
+        assert_eq!(seen[2], versions(&placed), "nothing changed");
+        // A case that is not committed.
+        std::fs::write(source.join("tests/generic/003"), "").unwrap();
+        seen.push(versions(&placed));
+        std::fs::remove_file(placed.join("xfstests")).unwrap();
+        seen.push(versions(&placed));
+        for (at, version) in seen.iter().enumerate() {
+            assert!(!seen[..at].contains(version), "{at}: {seen:?}");
+        }
     }
 }

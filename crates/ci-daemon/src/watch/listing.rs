@@ -1,6 +1,6 @@
 //! The subtests of each test file, as printed by `FILE list-tests`; cached by content.
 //!
-//! A file is listed again only if it, or a file of the shell libraries, has changed. A file that cannot be listed has
+//! A file is listed again only if it, a file of the shell libraries, or the source of a suite on this host has changed. A file that cannot be listed has
 //! no subtests and a problem to report; it is retried later.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use fsx::digest::Hasher;
 use model::{Env, SubtestName, TestPath};
 use serde::{Deserialize, Serialize};
-use testfile::{HostEnv, TestFile, TestFileError};
+use testfile::{HostEnv, TestFile, TestFileError, clones};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -111,7 +111,8 @@ impl Listings {
     /// seconds.
     pub async fn refresh(&mut self, ktest_dir: &Path, wanted: &BTreeSet<ListedFile>, now: i64) {
         let (dir, files) = (ktest_dir.to_path_buf(), wanted.clone());
-        let digests = tokio::task::spawn_blocking(move || digests(&dir, &files)).await.unwrap_or_default();
+        let read = move || digests(&dir, &files, &clones::placed_versions());
+        let digests = tokio::task::spawn_blocking(read).await.unwrap_or_default();
         let had = self.known.len();
         self.known.retain(|listed, _| wanted.contains(listed));
         let mut changed = self.known.len() != had;
@@ -200,16 +201,25 @@ impl ListingEntry {
     }
 }
 
-/// The digest of each file together with the libraries.
-fn digests(ktest_dir: &Path, wanted: &BTreeSet<ListedFile>) -> Vec<(ListedFile, Result<String, String>)> {
-    let library = library(ktest_dir);
+/// The digest of each file together with the libraries and the versions of the suites.
+fn digests(
+    ktest_dir: &Path,
+    wanted: &BTreeSet<ListedFile>,
+    suites: &[String],
+) -> Vec<(ListedFile, Result<String, String>)> {
+    let mut hash = Hasher::new();
+    hash.update(library(ktest_dir));
+    for suite in suites {
+        hash.field(suite.as_bytes());
+    }
+    let shared = hash.finish();
     let mut files: BTreeMap<&TestPath, Result<String, String>> = BTreeMap::new();
     for (test, _) in wanted {
         files.entry(test).or_insert_with(|| {
             let bytes = fsx::own::read(&ktest_dir.join("tests").join(test.file()), TEST_FILE_MAX)
                 .map_err(|error| error.source.to_string())?;
             let mut hash = Hasher::new();
-            hash.update(library);
+            hash.update(shared);
             hash.update(bytes);
             Ok(hash.finish_hex())
         });
@@ -318,6 +328,19 @@ mod tests {
         let second = shown(&listings);
         assert!(second.len() == 1 && second[0].starts_with(r#"t/good: ["z", "s"#), "{second:?}");
         assert!(listings.problems().is_empty());
+    }
+
+    #[test]
+    fn a_file_is_listed_again_when_a_suite_changes() {
+        let temp = tempfile::tempdir().unwrap();
+        write(temp.path(), "tests/t/a.ktest", "");
+        let digest = |suites: &[&str]| {
+            let suites: Vec<String> = suites.iter().map(|suite| (*suite).to_owned()).collect();
+            digests(temp.path(), &wanted(&["t/a"]), &suites).remove(0).1.unwrap()
+        };
+        let digests = [digest(&[]), digest(&["xfstests 1"]), digest(&["xfstests 2"])];
+        assert!(digests[0] != digests[1] && digests[1] != digests[2] && digests[2] != digests[0]);
+        assert_eq!(digests[1], digest(&["xfstests 1"]));
     }
 
     #[test]

@@ -183,3 +183,33 @@ fn https_certificates_are_verified() {
         run(home.path(), None, &[&format!("--remote=http://127.0.0.1:{}", good.port)], "branches");
     assert!(text.starts_with("ci-status: http://") && code == Some(1), "{text}");
 }
+
+/// The directories are there when the command ends: a web server may read them before a daemon runs.
+#[test]
+fn an_import_writes_the_directories_of_commits_that_have_only_blobs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, users) = (dir.path().join("out"), dir.path().join("users"));
+    for made in [&out, &users] {
+        std::fs::create_dir(made).unwrap();
+    }
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/results/tests/golden");
+    // The commits of the listing.
+    let commits = ["0123456789abcdef0123456789abcdef01234567", "76543210fedcba9876543210fedcba9876543210"];
+    for commit in commits {
+        std::fs::copy(golden.join("commit.bin"), out.join(format!("{commit}.capnp"))).unwrap();
+    }
+    std::fs::copy(golden.join("branch.bin"), out.join("branch.kmo.bcachefs-testing.capnp")).unwrap();
+    let config = format!(
+        "output_dir = {out:?}\nlinux_repo = {dir:?}\nktest_dir = {dir:?}\nusers_dir = {users:?}\n",
+        dir = dir.path()
+    );
+    std::fs::write(dir.path().join("ci.toml"), config).unwrap();
+    let import = Command::new(cargo_bin("ci-daemon"))
+        .args(["import", "--config"])
+        .arg(dir.path().join("ci.toml"))
+        .output()
+        .unwrap();
+    assert!(import.status.success(), "{}", String::from_utf8_lossy(&import.stderr));
+    let tests = |commit: &str| out.join(commit).read_dir().unwrap().count();
+    assert_eq!(commits.map(tests), [6, 6]);
+}

@@ -424,6 +424,8 @@ fn import(config: Option<&Path>) -> Result<()> {
         let writer = results::Writer::open_with(&config.top.output_dir, tuning)?;
         let imported = writer.opened().imported;
         let listed = local::list_branches(&Arc::new(config), &writer).await;
+        // A web server may read them before a daemon runs.
+        writer.directories_written().await?;
         writer.close().await?;
         Ok::<_, results::Error>((imported, listed))
     };

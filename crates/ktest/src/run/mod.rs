@@ -21,6 +21,7 @@ mod retry;
 mod saved_devices;
 mod selftests;
 mod steps;
+mod suites;
 mod summary;
 mod terminal;
 mod vm_dir;
@@ -52,6 +53,9 @@ pub async fn run(request: &RunRequest, reporter: &mut Reporter) -> Result<Summar
     let mut results =
         Results::new(Out::create(&request.order.test.out, &test, &all)?, reporter, request.for_farm());
     results.set_known(known);
+    let declared = listed.declared.as_ref().ok();
+    let suites = declared.map(|declared| suites::used(&declared.rw_images, &listed.host_env));
+    results.set_suites(suites.unwrap_or_default());
     let unlisted = CannotRun::because(format!("{} lists no such subtest", test.file()));
     results.cannot_run(listed.unlisted.iter().cloned(), &unlisted)?;
     let subtests = listed.subtests.clone();

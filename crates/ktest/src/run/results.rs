@@ -56,6 +56,8 @@ pub(super) struct Results<'a> {
     pub(super) summary: Summary,
     pub(super) reporter: &'a mut Reporter,
     known: Known,
+    /// The suites with their commits, for the logs.
+    suites: Vec<String>,
     /// Whether the results are published from the output directory, which is removed afterwards.
     for_farm: bool,
 }
@@ -63,7 +65,12 @@ pub(super) struct Results<'a> {
 impl<'a> Results<'a> {
     pub(super) fn new(out: Out, reporter: &'a mut Reporter, for_farm: bool) -> Self {
         let summary = Summary { out: out.dir().to_path_buf(), ..Summary::default() };
-        Self { out, summary, reporter, known: Known::default(), for_farm }
+        Self { out, summary, reporter, known: Known::default(), suites: Vec::new(), for_farm }
+    }
+
+    /// The suites that the subtests are from.
+    pub(super) fn set_suites(&mut self, suites: Vec<String>) {
+        self.suites = suites;
     }
 
     /// The subtests that are known to fail.
@@ -78,6 +85,7 @@ impl<'a> Results<'a> {
         source: Option<String>,
     ) -> Result<(), RunError> {
         let mut notes = self.collect(&finished);
+        notes.extend(self.suites.iter().map(|suite| format!("suite: {suite}")));
         notes.extend(self.known.apply(&finished.subtest, &mut finished.verdict));
         before_last_line(&mut finished.log, &notes);
         self.out.finished(&finished)?;
@@ -189,6 +197,7 @@ mod tests {
         let out = Out::create(&dir.path().join("out"), &file.test, &subtests).unwrap();
         let mut results = Results::new(out, &mut reporter, false);
         results.set_known(old);
+        results.set_suites(vec!["xfstests 0123".into()]);
         for (subtest, verdict) in subtests.iter().cloned().zip([failed(), Verdict::Passed]) {
             let log = b"the first line\nthe last line\n".to_vec();
             let finished = FinishedSubtest { subtest, verdict, duration: Duration::ZERO, crash: None, log };
@@ -198,5 +207,6 @@ mod tests {
         assert_eq!((summary.exit_code(), summary.count(model::Status::NotRun)), (0, 1));
         let log = std::fs::read_to_string(summary.out.join("out/fs.x.generic.001/log")).unwrap();
         assert!(log.contains("known failure: a bug (https://bugs.example.org/7) ("), "{log}");
+        assert!(log.contains(" ktest: suite: xfstests 0123\n") && log.ends_with("the last line\n"), "{log}");
     }
 }

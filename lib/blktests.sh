@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # variables of prelude.sh
 # blktests, the block layer's test suite. A subtest is one of its cases (block/001), on a scratch device if the case needs
-# one; its verdict comes from ./check and the result files. $ktest_blktests_groups selects the directories of cases
+# one, on a device of scsi_debug if it needs a SCSI device, or on a device that the case makes; its verdict comes from ./check
+# and the result files. $ktest_blktests_groups selects the directories of cases
 # (block+loop+scsi+dm+md+throtl+ublk+zbd+nvme), $ktest_blktests_exclude leaves out directories and cases (scsi+block.008).
 # Cases with a configurable duration run for $ktest_blktests_seconds (20). lib/suite.sh finds and builds the suite.
 #
@@ -68,9 +69,24 @@ _blktests_check_names() {
 
 ktest_init() {
     suite_mount $_blktests_at
-    printf '%s\n' "TEST_DEVS=(${ktest_scratch_dev[0]})" "OUTPUT=$_blktests_results" "TIMEOUT=${ktest_blktests_seconds:-20}" >$_blktests_at/config
     # For _have_kernel_option of the suite, if the kernel has no /proc/config.gz.
     [[ -e /proc/config.gz || ! -e $ktest_out/kernel.config ]] || { mkdir -p /boot && cp "$ktest_out/kernel.config" "/boot/config-$(uname -r)"; }
+}
+
+# Set _blktests_device to the device on which case $1 runs, empty if it makes its own one.
+_blktests_find_device() {
+    local at=$_blktests_at/tests/$1 disk
+    _blktests_device=${ktest_scratch_dev[0]}
+    if grep -qs '^fallback_device()' "$at"; then
+        # A zoned device, or one that polls. The suite makes it only if it has no other device.
+        _blktests_device=
+    elif [[ $1 == scsi/* ]] && grep -qs '^test_device()' "$at"; then
+        modprobe -q scsi_debug dev_size_mb=256 delay=0 || return 0
+        udevadm settle
+        for disk in /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*/block/*; do
+            [[ ! -e $disk ]] || _blktests_device=/dev/${disk##*/}
+        done
+    fi
 }
 
 # Print the first value of KEY in FILE. A tab separates the two.
@@ -83,13 +99,15 @@ _blktests_value() {
 _blktests_link() {
     mkdir -p "$1" "$suite_artifacts"
     ln -sfn "$suite_artifacts" "$1/nodev"
-    ln -sfn "$suite_artifacts" "$1/${ktest_scratch_dev[0]##*/}"
+    [[ -z $_blktests_device ]] || ln -sfn "$suite_artifacts" "$1/${_blktests_device##*/}"
 }
 
 run_test() {
     local log=/tmp/blktests.log file passed=0
     suite_wants gawk=gawk fio=fio bsdextrautils=column udev=udevadm fdisk=sfdisk
     rm -rf $_blktests_results $_blktests_at/results
+    _blktests_find_device "$1"
+    printf '%s\n' "TEST_DEVS=($_blktests_device)" "OUTPUT=$_blktests_results" "TIMEOUT=${ktest_blktests_seconds:-20}" >$_blktests_at/config
     _blktests_link $_blktests_results
     # Versions without an option for the result directory.
     _blktests_link $_blktests_at/results

@@ -149,6 +149,55 @@ fn a_subtest_that_is_not_selected_runs_by_its_name() {
 }
 
 #[test]
+fn passes_that_prove_a_fix() {
+    let tree = TestTree::new(
+        r#"case $1 in
+        deps) printf '%s\n' ktest_mem=256 ktest_no_vm=true ;;
+        list-tests) printf '%s\n' good bad skipped ;;
+        run-tests) echo "========= TEST   $2"
+            case $2 in
+            good) echo "========= PASSED good in 1s" ;;
+            bad) echo "no such extent"; echo "========= FAILED bad in 1s" ;;
+            skipped) echo "========= NOTRUN skipped" ;;
+            esac ;;
+        esac"#,
+    );
+    let believe = |subtest: &str, option: &[&str]| {
+        let args = [&["run", "--until-believed", "--rate", "3/3", "tests/x.ktest", subtest], option].concat();
+        let output = tree.run(&args);
+        let text =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        (output.status.code(), text)
+    };
+    let (code, text) = believe("good", &[]);
+    assert_eq!(code, Some(0), "{text}");
+    for line in ["1 of 2 passes", "2 of 2 passes", "fixed: 2 passes, enough for a confidence of 95 %"] {
+        assert!(text.contains(line), "{text}");
+    }
+    assert!(believe("good", &["--confidence", "99"]).1.contains("4 of 4 passes"));
+    let (code, text) = believe("bad", &[]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("not fixed: failed after 0 of 2 passes: "), "{text}");
+    let (code, text) = believe("skipped", &[]);
+    assert_eq!(code, Some(125), "{text}");
+    assert!(text.contains("not proven: 0 of 2 passes"), "{text}");
+    let (code, text) = believe("good", &["--fails-after", "1000", "--json"]);
+    assert_eq!(code, Some(125), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let believed = serde_json::json!({
+        "state": "unproven", "passes": 0, "needed": 2, "early_passes": 3, "rate": "3/3", "confidence": 95.0
+    });
+    assert_eq!(json["runs"][0]["believed"], believed);
+    let error = tree.error(&["run", "--until-believed", "tests/x.ktest"]);
+    let expected = "ktest: --until-believed needs one subtest, tests/x.ktest lists 3; name the one that failed: \
+                    tests/x.ktest SUBTEST";
+    assert_eq!(error, (2, expected.into()));
+    let output = tree.run(&["run", "--until-believed", "--rate", "0/3", "tests/x.ktest", "good"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && error.contains("write FAILURES/ATTEMPTS"), "{error}");
+}
+
+#[test]
 fn settings_in_the_environment_reach_the_tests() {
     let tree = TestTree::new(
         r#"case $1 in

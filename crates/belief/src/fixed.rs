@@ -161,7 +161,8 @@ pub struct FixClaim {
 }
 
 /// What the runs of a claim prove.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FixState {
     /// More passes are needed.
     Unproven,

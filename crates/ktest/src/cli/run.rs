@@ -1,7 +1,9 @@
 //! `ktest run`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use belief::{Confidence, Evidence, FixClaim};
 use clap::Args;
 use model::{Event, RootImage, RunOrder, Status};
 use testfile::TestFile;
@@ -9,7 +11,7 @@ use testfile::TestFile;
 use super::existing::ExistingOptions;
 use super::failure::{Failure, exit_code};
 use crate::report::{Reporter, Seconds, Style, record};
-use crate::run::{RunError, RunRequest, Summary, parse_kernel};
+use crate::run::{RunError, RunRequest, Summary, conclusion, parse_kernel};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -19,6 +21,8 @@ Examples:
   ktest run -IS tests/fs/ext4/basic.ktest                        open the shell only if something failed
   ktest run -L tests/fs/ext4/basic.ktest punch_hole              repeat until it fails
   ktest run -L=25 tests/fs/ext4/basic.ktest punch_hole           repeat at most 25 times
+  ktest run --until-believed --rate 3/25 tests/fs/ext4/basic.ktest punch_hole
+                                                                 prove that a failure is fixed
   ktest run --dry-run tests/boot.ktest                           print the QEMU command
 From another terminal, while it runs: ktest ssh, gdb, kgdb, mon, sysrq.
 
@@ -31,12 +35,45 @@ pub(super) struct RunArgs {
     order: RunOrder,
     #[command(flatten)]
     existing: ExistingOptions,
+    #[command(flatten)]
+    believe: BelieveOptions,
+}
+
+/// The options of a claim that a failure is fixed.
+#[derive(Debug, Args)]
+struct BelieveOptions {
+    /// Repeat one subtest, each time in a new VM, until its passes prove that a failure is fixed. Exit codes: 0 fixed; 1 it failed;
+    /// 125 not proven.
+    #[arg(long, conflicts_with_all = ["events", "rounds", "interactive", "dry_run"])]
+    until_believed: bool,
+    /// With --until-believed: how often the subtest failed before the fix [default: 1/1].
+    #[arg(long, value_name = "FAILURES/ATTEMPTS", requires = "until_believed")]
+    rate: Option<Evidence>,
+    /// With --until-believed: the confidence to reach, 50 to 99.9 [default: 95].
+    #[arg(long, value_name = "PERCENT", requires = "until_believed")]
+    confidence: Option<Confidence>,
+    /// With --until-believed: the shortest time after which the subtest failed before the fix. A pass that ends earlier does not
+    /// count.
+    #[arg(long, value_name = "SECONDS", requires = "until_believed")]
+    fails_after: Option<u64>,
+}
+
+impl BelieveOptions {
+    fn claim(&self) -> Option<FixClaim> {
+        let evidence = self.rate.unwrap_or(Evidence::ONE);
+        let confidence = self.confidence.unwrap_or(Confidence::USUAL);
+        let fails_after = self.fails_after.map(Duration::from_secs);
+        self.until_believed.then(|| FixClaim::new(evidence, confidence, fails_after))
+    }
 }
 
 pub(super) async fn run(args: RunArgs, cache: PathBuf) -> Result<u8, Failure> {
     args.existing.refuse()?;
     let order = args.order;
-    let requests = requests(&order, &cache)?;
+    let mut requests = requests(&order, &cache)?;
+    for request in &mut requests {
+        request.claim = args.believe.claim();
+    }
     let mut records = Vec::new();
     let mut codes = Vec::new();
     for request in &requests {
@@ -96,6 +133,7 @@ async fn run_one(request: &RunRequest, only: bool) -> Result<(u8, record::Record
     match result {
         Ok(summary) => {
             record.out.clone_from(&summary.out);
+            record.believed = summary.claim.as_ref().map(Into::into);
             match &summary.command {
                 Some(command) => stdio::line(command)?,
                 None => summarize(&summary, &reporter, &order.test.out),
@@ -168,6 +206,9 @@ fn summarize(summary: &Summary, reporter: &Reporter, out: &Path) {
         parts.insert(0, format!("{} {word}", summary.rounds));
     }
     let took = Seconds(u64::try_from(reporter.began().elapsed().as_millis()).unwrap_or(u64::MAX));
+    if let Some(claim) = &summary.claim {
+        reporter.note(&conclusion(claim, summary));
+    }
     reporter.note(&format!("{} in {took}; logs: {}", parts.join(", "), out.join("out").display()));
 }
 

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use belief::{Confidence, Evidence, FixClaim, FixState};
 use fsx::untrusted::Dir;
 use model::{CommitId, Event, KernelId, SubtestName, TestPath, Verdict};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
@@ -16,7 +17,7 @@ pub const RECORD_VERSION: u32 = 1;
 const QUOTED: u64 = 64 << 10;
 
 /// One run of one test file.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Record {
     /// The test file; `None` if the run ended before it was evaluated.
     pub test: Option<TestPath>,
@@ -40,8 +41,41 @@ pub struct Record {
     pub duration_ms: u64,
     /// Its exit code.
     pub exit_code: u8,
+    /// With `--until-believed`: what the runs prove.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub believed: Option<BelievedRecord>,
     /// The subtests with a verdict, in the order of the verdicts.
     pub subtests: Vec<SubtestRecord>,
+}
+
+/// The claim that a failure is fixed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BelievedRecord {
+    /// `fixed`, `still_fails` or `unproven`.
+    pub state: FixState,
+    /// The passes that count.
+    pub passes: u32,
+    /// The passes that are needed.
+    pub needed: u32,
+    /// The passes that ended before `--fails-after`.
+    pub early_passes: u32,
+    /// The failure rate before the fix, as `FAILURES/ATTEMPTS`.
+    pub rate: Evidence,
+    /// The confidence in percent.
+    pub confidence: Confidence,
+}
+
+impl From<&FixClaim> for BelievedRecord {
+    fn from(claim: &FixClaim) -> Self {
+        Self {
+            state: claim.state(),
+            passes: claim.passes(),
+            needed: claim.needed(),
+            early_passes: claim.early_passes(),
+            rate: claim.evidence(),
+            confidence: claim.confidence(),
+        }
+    }
 }
 
 /// One subtest.

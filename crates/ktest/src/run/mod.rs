@@ -3,6 +3,7 @@
 //! Invariant: each subtest ends with exactly one verdict, or the run reports an infrastructure error.
 
 mod artifacts;
+mod believe;
 mod boot;
 mod cores;
 mod coverage;
@@ -32,13 +33,14 @@ use model::{Event, Status, SubtestName};
 use crate::out::Out;
 use crate::report::Reporter;
 
+pub(crate) use believe::conclusion;
 pub use boot::{Boot, boot};
 pub use error::RunError;
 use error::{CannotRun, Stop};
 pub use kernel::kernel_version;
 pub(crate) use kernel::progress_event;
 pub use kernel_arg::{KernelArgError, KernelFrom, parse_kernel};
-use phases::{Listed, Prepared};
+use phases::{Declared, Listed, Prepared};
 pub use request::RunRequest;
 use results::{Known, Results};
 pub use summary::Summary;
@@ -46,6 +48,7 @@ pub use summary::Summary;
 /// Runs a test file.
 pub async fn run(request: &RunRequest, reporter: &mut Reporter) -> Result<Summary, RunError> {
     let listed = Listed::new(request, reporter).await?;
+    believe::check(request, &listed.all())?;
     let known = Known::load(&listed.file, &listed.subtests, &listed.host_env)
         .map_err(|error| RunError::Usage(error.to_string()))?;
     let (test, all, commit) = (listed.file.test.clone(), listed.all(), request.kernel.commit());
@@ -56,6 +59,7 @@ pub async fn run(request: &RunRequest, reporter: &mut Reporter) -> Result<Summar
     let declared = listed.declared.as_ref().ok();
     let suites = declared.map(|declared| suites::used(&declared.rw_images, &listed.host_env));
     results.set_suites(suites.unwrap_or_default());
+    results.summary.claim.clone_from(&request.claim);
     let unlisted = CannotRun::because(format!("{} lists no such subtest", test.file()));
     results.cannot_run(listed.unlisted.iter().cloned(), &unlisted)?;
     let subtests = listed.subtests.clone();
@@ -74,24 +78,35 @@ async fn execute(listed: Listed<'_>, results: &mut Results<'_>) -> Result<(), St
     let subtests = listed.subtests.clone();
     let (declared, stored) = listed.declared()?;
     if declared.declared.no_vm {
-        host::run(&declared, subtests, results).await?;
+        rounds(&RoundsOn::Host(&declared), &subtests, results).await?;
         return Ok(());
     }
     let prepared = declared.kernel(stored, results).await?.prepare(results).await?;
     results.summary.asked = subtests.len();
     let covered_before = coverage::begin(&results.out);
-    rounds(&prepared, &subtests, results).await?;
+    rounds(&RoundsOn::Vms(&prepared), &subtests, results).await?;
     coverage::gather(&prepared.kernel, &covered_before, results).await;
     Ok(())
 }
 
+/// Where the subtests of a round run.
+enum RoundsOn<'a> {
+    Vms(&'a Prepared<'a>),
+    /// For a file that declares `config-no-vm`.
+    Host(&'a Declared<'a>),
+}
+
 /// Runs the subtests in the requested number of rounds, until one fails.
 async fn rounds(
-    prepared: &Prepared<'_>,
+    on: &RoundsOn<'_>,
     subtests: &[SubtestName],
     results: &mut Results<'_>,
 ) -> Result<(), RunError> {
-    let most = prepared.run.request.order.rounds.unwrap_or(1);
+    let request = match on {
+        RoundsOn::Vms(prepared) => prepared.run.request,
+        RoundsOn::Host(declared) => declared.request,
+    };
+    let most = request.order.rounds.unwrap_or(1);
     loop {
         results.summary.rounds += 1;
         let round = results.summary.rounds;
@@ -99,11 +114,21 @@ async fn rounds(
             let of = if most == 0 { String::new() } else { format!(" of {most}") };
             results.reporter.note(&format!("round {round}{of}"));
         }
-        vms::run(prepared, subtests.to_vec(), results).await?;
+        match on {
+            RoundsOn::Vms(prepared) => vms::run(prepared, subtests.to_vec(), results).await?,
+            RoundsOn::Host(declared) => host::run(declared, subtests.to_vec(), results).await?,
+        }
+        let enough = match &results.summary.claim {
+            Some(claim) => {
+                results.reporter.note(&believe::progress(claim));
+                !believe::goes_on(claim, &results.summary)
+            }
+            None => round == most,
+        };
         let summary = &results.summary;
         let bad = summary.count(Status::Failed) + summary.count(Status::FailedToRun) > 0;
         let over = bad || summary.infrastructure.is_some() || summary.command.is_some();
-        if over || round == most || results.reporter.broken() {
+        if over || enough || results.reporter.broken() {
             return Ok(());
         }
     }

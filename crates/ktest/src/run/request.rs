@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use belief::FixClaim;
 use model::{RunOrder, SubtestName, TestOrder};
 
 use testfile::Trust;
@@ -26,6 +27,8 @@ pub struct RunRequest {
     pub cache: PathBuf,
     /// The command to run in the guest instead of a test file; a shell if empty.
     pub command: Vec<String>,
+    /// With `--until-believed`: the claim that a failure is fixed.
+    pub claim: Option<FixClaim>,
 }
 
 impl RunRequest {
@@ -34,7 +37,7 @@ impl RunRequest {
     pub fn new(file: impl Into<PathBuf>, kernel: KernelFrom, cache: PathBuf) -> Self {
         let file = file.into();
         let order = TestOrder::new(file.to_string_lossy()).into();
-        Self { order, file, subtests: Vec::new(), kernel, cache, command: Vec::new() }
+        Self { order, file, subtests: Vec::new(), kernel, cache, command: Vec::new(), claim: None }
     }
 
     /// One request per test file of the order. Each shares its kernel with the other files.

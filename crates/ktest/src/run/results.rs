@@ -92,6 +92,11 @@ impl<'a> Results<'a> {
         let FinishedSubtest { subtest, verdict, duration, crash, .. } = finished;
         let dir = self.out.relative(&subtest);
         let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        match (&mut self.summary.claim, &verdict) {
+            (Some(claim), Verdict::Passed) => _ = claim.passed(duration),
+            (Some(claim), Verdict::Failed { .. }) => claim.failed(),
+            _ => {}
+        }
         self.summary.verdicts.push((subtest.clone(), verdict.clone()));
         self.reporter.event(Event::Verdict { subtest, verdict, duration_ms, crash, source, dir });
         Ok(())

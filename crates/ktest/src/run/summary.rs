@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use belief::{FixClaim, FixState};
 use model::{Status, SubtestName, Verdict};
 
 /// The result of a run.
@@ -19,6 +20,8 @@ pub struct Summary {
     pub rounds: u32,
     /// The number of requested subtests per round.
     pub asked: usize,
+    /// With `--until-believed`: the claim that a failure is fixed, with the passes so far.
+    pub claim: Option<FixClaim>,
     /// The output directory, absolute.
     pub out: PathBuf,
 }
@@ -30,13 +33,14 @@ impl Summary {
         self.verdicts.iter().filter(|(_, verdict)| verdict.status() == status).count()
     }
 
-    /// The exit code of `ktest run`: 0 if all passed or did not run, 1 if a test failed, 125 if no verdict is possible.
+    /// The exit code of `ktest run`: 0 if all passed or did not run, 1 if a test failed, 125 if no verdict is possible or a
+    /// claim is not proven.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         let judged = self.count(Status::Passed) + self.count(Status::NotRun);
         if self.count(Status::Failed) > 0 {
             1
-        } else if self.infrastructure.is_some() {
+        } else if self.infrastructure.is_some() || self.is_unproven() {
             125
         } else if self.count(Status::FailedToRun) == 0 {
             0
@@ -45,6 +49,10 @@ impl Summary {
         } else {
             125
         }
+    }
+    /// Whether it has a claim that its passes do not prove.
+    fn is_unproven(&self) -> bool {
+        self.claim.as_ref().is_some_and(|claim| claim.state() == FixState::Unproven)
     }
 }
 

@@ -91,17 +91,7 @@ pub struct RemotePattern(String);
 
 impl RemotePattern {
     fn matches(&self, text: &str) -> bool {
-        let mut parts = self.0.split('*');
-        let first = parts.next().unwrap_or_default();
-        let Some(mut rest) = text.strip_prefix(first) else { return false };
-        let Some(last) = parts.next_back() else { return rest.is_empty() };
-        for part in parts {
-            match rest.split_once(part) {
-                Some((_, after)) => rest = after,
-                None => return false,
-            }
-        }
-        rest.ends_with(last)
+        model::matches_wildcard(&self.0, text)
     }
 
     /// Whether the pattern contains the host, or is a path. Then no text that a user writes can reach another host.

@@ -21,6 +21,7 @@ pub mod snapshot;
 pub mod trust_domain;
 pub mod upstream;
 pub mod verdict;
+pub mod wildcard;
 
 pub use arch::Arch;
 pub use branch::{BranchName, BranchRef, GroupName, ImageName, RepoName, UserName};
@@ -41,3 +42,4 @@ pub use snapshot::StatusSnapshot;
 pub use trust_domain::{TrustDomain, TrustScope};
 pub use upstream::UpstreamKernel;
 pub use verdict::{Counts, Status, Verdict, has_host_error};
+pub use wildcard::matches_wildcard;

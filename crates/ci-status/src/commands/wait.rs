@@ -106,9 +106,9 @@ pub fn run(
             .flat_map(|results| &results.entries)
             .any(|entry| counts_as_failure(entry, until.strict));
         let words = match progress {
-            Progress::Done => return end(context, commit, results, (true, until.strict)),
+            Progress::Done => return end(context, commit, results, until.strict, true),
             Progress::Pending(_) | Progress::NotTested if failed && !until.all => {
-                return end(context, commit, results, (false, until.strict));
+                return end(context, commit, results, until.strict, false);
             }
             Progress::NotTested => return Err(Problem::NotTested { commit }),
             Progress::Pending(words) => words,
@@ -176,7 +176,8 @@ fn end(
     context: &Context,
     commit: CommitId,
     results: Option<CommitResults>,
-    (done, strict): (bool, bool),
+    strict: bool,
+    done: bool,
 ) -> Result<Wait, Problem> {
     let nothing = || CommitResults { commit: commit.clone(), message: String::new(), entries: Vec::new() };
     let mut results = results.unwrap_or_else(nothing);

@@ -338,10 +338,10 @@ impl Queue {
         let QueueLane { key: LaneKey { group, class, .. }, .. } = &self.lanes[&lane];
         let (group, class) = (*group, *class);
         let cost = self.edit(lane, |jobs| jobs.remove(&place).expect("a pending job is in its lane"));
-        self.count_taken(group, class, (1, cost));
+        self.count_taken(group, class, 1, cost);
     }
 
-    fn count_taken(&mut self, group: GroupId, class: ClassId, (jobs, cost): (usize, u64)) {
+    fn count_taken(&mut self, group: GroupId, class: ClassId, jobs: usize, cost: u64) {
         self.pending -= jobs;
         let of_group = self.groups.get_mut(&group).expect("the job's group exists");
         of_group.pending -= jobs;
@@ -454,7 +454,7 @@ impl Queue {
             taken.map(|(place, _)| place).collect()
         });
         places.sort_unstable_by_key(|(order, _, job)| (*order, *job));
-        self.count_taken(group, class, (count, cost));
+        self.count_taken(group, class, count, cost);
         TakenJobs { group, key, jobs: places.into_iter().map(|(.., job)| job).collect(), cost }
     }
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use ci_daemon::farm::RecordedVerdicts;
 use ci_daemon::plan::window::Window;
-use ci_daemon::plan::{Branch, History, Input};
+use ci_daemon::plan::{Branch, Input, histories};
 use ci_daemon::watch::listing::Listings;
 use config::TestGroup;
 use model::{CommitId, Env, ResultKey, Status, TestPath};
@@ -132,11 +132,10 @@ fn input(listings: &Listings, durations: Vec<TestDuration>) -> Input {
         commits: (0..COMMITS).map(|age| commit(number, age).expect("a commit id")).collect(),
         groups: vec![group.clone()],
     };
-    let history = durations.into_iter().map(|of| (of.test.clone(), History::from(&of)));
     Input {
         branches: (0..BRANCHES).map(branch).collect(),
         listings: listings.all(),
-        history: history.collect::<HashMap<_, _>>(),
+        history: histories(durations, &HashMap::new()),
         default_cost: Duration::from_secs(30),
     }
 }

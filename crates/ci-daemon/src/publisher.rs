@@ -11,11 +11,11 @@ use fsx::clock::unix_seconds;
 use gitio::CommitInfo;
 use model::{BranchRef, CommitId, ResultKey, StatusSnapshot, Verdict};
 use results::notes::{Note, RequestEnd, RequestNote};
-use results::{CommitDetails, TestDuration, VerdictRecord, Writer};
+use results::{CommitDetails, VerdictRecord, Writer};
 
 use crate::expected_durations::ExpectedDurations;
 use crate::farm::Command;
-use crate::plan::{History, PlannedJob};
+use crate::plan::{self, History, PlannedJob};
 use crate::requests::{self, TakenRequest};
 use crate::reserve_file::ReserveFile;
 use crate::watch::fetch_loop::View;
@@ -62,8 +62,7 @@ impl Publisher {
             tracing::warn!("{error}; planning without history");
             Vec::new()
         });
-        let history = |of: &TestDuration| History { p75: expected.get(&of.test).copied(), ..of.into() };
-        known.into_iter().map(|of| (of.test.clone(), history(&of))).collect()
+        plan::histories(known, &expected)
     }
 
     /// Publishes the listings of the branches with changed commits.

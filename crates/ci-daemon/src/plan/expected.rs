@@ -3,17 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use config::{Config, HostKind};
-use model::{Arch, HostName, ResultKey};
-use results::{Reader, RecentRun};
+use config::HostKind;
+use model::{Arch, HostName};
+use results::RecentRun;
 
 /// The number of runs of a class of hosts that count.
-const RUNS: usize = 20;
-/// The maximum number of runs that are read per subtest.
-const READ_MAX: usize = 100;
+pub(crate) const RUNS: usize = 20;
 
 /// Hosts of equal kind and architecture. Runs take about as long on all of them.
-type HostClass = Option<(HostKind, Arch)>;
+pub(crate) type HostClass = Option<(HostKind, Arch)>;
 
 /// The smallest value that is not below `percent` of the values (the nearest rank). `None` if there are none.
 pub(crate) fn percentile(values: &mut [Duration], percent: usize) -> Option<Duration> {
@@ -23,7 +21,7 @@ pub(crate) fn percentile(values: &mut [Duration], percent: usize) -> Option<Dura
 
 /// The expected duration from the runs of a subtest, newest first: the 75th percentile of the newest 20 on a class of
 /// hosts. Of several classes, the slowest counts. Runs on hosts that are not configured count if there are no others.
-fn expected(runs: &[RecentRun], class_of: &HashMap<&HostName, HostClass>) -> Option<Duration> {
+pub(crate) fn expected(runs: &[RecentRun], class_of: &HashMap<&HostName, HostClass>) -> Option<Duration> {
     let mut classes: BTreeMap<HostClass, Vec<Duration>> = BTreeMap::new();
     for run in runs {
         let class = run.host.as_ref().and_then(|host| class_of.get(host)).copied().flatten();
@@ -36,21 +34,6 @@ fn expected(runs: &[RecentRun], class_of: &HashMap<&HostName, HostClass>) -> Opt
         classes.remove(&None);
     }
     classes.into_values().filter_map(|mut times| percentile(&mut times, 75)).max()
-}
-
-/// The expected durations of all subtests that ran. Takes seconds for 100,000 subtests.
-#[must_use]
-pub fn durations(reader: &Reader, config: &Config) -> HashMap<ResultKey, Duration> {
-    let class_of: HashMap<&HostName, HostClass> =
-        config.hosts.values().map(|host| (&host.name, Some((host.kind, host.arch)))).collect();
-    let classes = class_of.values().collect::<std::collections::BTreeSet<_>>().len().max(1);
-    let mut durations = HashMap::new();
-    reader.recent_runs((RUNS * classes).min(READ_MAX), &mut |key, runs| {
-        if let Some(expected) = expected(runs, &class_of) {
-            durations.insert(key, expected);
-        }
-    });
-    durations
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use config::TestGroup;
 use model::{BranchRef, CommitId, Env, RepoName, ResultKey, SubtestName, TestPath};
+use results::TestDuration;
 use serde::Serialize;
 
 use super::expected::percentile;
@@ -84,10 +85,17 @@ impl fmt::Display for Niceness {
     }
 }
 
-impl From<&results::TestDuration> for History {
-    fn from(of: &results::TestDuration) -> Self {
-        Self { mean: of.mean, p75: None, passed: of.passed, failed: of.failed }
-    }
+/// The history of each result key, from the sums of its runs and the expected durations that were read.
+#[must_use]
+pub fn histories(
+    sums: Vec<TestDuration>,
+    expected: &HashMap<ResultKey, Duration>,
+) -> HashMap<ResultKey, History> {
+    let history = |TestDuration { test, mean, passed, failed, .. }| {
+        let p75 = expected.get(&test).copied();
+        (test, History { mean, p75, passed, failed })
+    };
+    sums.into_iter().map(history).collect()
 }
 
 impl Input {

@@ -5,7 +5,7 @@
 //! commits. So the cost of a window depends on its size, and each complete pair of lane and commit is visited once.
 
 mod bits;
-pub mod expected;
+pub(crate) mod expected;
 mod find;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -25,7 +25,7 @@ use std::time::Duration;
 use bits::Bits;
 use config::TestGroup;
 pub use find::find;
-pub use input::{Branch, History, Input, Niceness};
+pub use input::{Branch, History, Input, Niceness, histories};
 pub use job::{JobRef, PlannedJob, Purpose, Unit};
 use model::{BranchRef, CommitId, GroupName, NameError, RepoName, ResultKey, StoreKernel, SubtestName};
 

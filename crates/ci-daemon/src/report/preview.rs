@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use config::{Config, ConfigError};
 use model::{BranchRef, CommitId, ResultKey, UserName};
-use results::{Reader, TestDuration};
+use results::Reader;
 use serde::Serialize;
 
 use super::simulate::{self, Forecast, SlotCount};
 use crate::executor::placement;
-use crate::plan::{History, Input, Niceness, PlannedJob, Planner, Verdicts};
-use crate::plan::{expected, from_view};
+use crate::expected_durations;
+use crate::plan::{self, Input, Niceness, PlannedJob, Planner, Verdicts, from_view};
 use crate::watch::fetch_loop::{FetchLoop, View, listing_store};
 
 /// The summary of a configuration.
@@ -119,10 +119,8 @@ async fn dry_run(config: &Path) -> Result<DryRun, ConfigError> {
     let reader = Reader::open(&view.config.top.output_dir).ok();
     let durations = reader.as_ref().and_then(|reader| reader.durations().ok()).unwrap_or_default();
     let expected =
-        reader.as_ref().map(|reader| expected::durations(reader, &view.config)).unwrap_or_default();
-    let history = |of: &TestDuration| History { p75: expected.get(&of.test).copied(), ..of.into() };
-    let history = durations.into_iter().map(|of| (of.test.clone(), history(&of)));
-    let input = from_view::input(&view, history.collect());
+        reader.as_ref().map(|reader| expected_durations::read(reader, &view.config)).unwrap_or_default();
+    let input = from_view::input(&view, plan::histories(durations, &expected));
     Ok(DryRun { view, input, reader })
 }
 

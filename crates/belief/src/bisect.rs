@@ -232,12 +232,8 @@ impl Bisection {
     }
 
     fn next_of_search(&self, idle_slots: usize, running: &[PlannedRun]) -> Vec<PlannedRun> {
-        let posterior = self.posterior();
-        let weighted = {
-            let mut weighted = posterior;
-            weighted.weigh(&self.prior(|suspect| suspect.change.weight()), self.question.no_culprit());
-            weighted
-        };
+        let mut weighted = self.posterior();
+        weighted.weigh(&self.prior(|suspect| suspect.change.weight()), self.question.no_culprit());
         let build: Vec<Option<bool>> = (0..self.tallies.len()).map(|at| self.must_build(at)).collect();
         let running: Vec<usize> =
             running.iter().filter_map(|run| self.positions.get(&run.commit).copied()).collect();
@@ -300,7 +296,12 @@ impl Bisection {
 
     /// The oldest position with the same kernel.
     fn same_image(&self, at: usize) -> usize {
-        (0..=at).rev().find(|at| self.suspect(*at).kernel != KernelState::SameAsParent).unwrap_or(0)
+        (0..=at).rev().find(|at| self.has_own_kernel(*at)).unwrap_or(0)
+    }
+
+    /// Whether the kernel differs from that of the parent.
+    fn has_own_kernel(&self, at: usize) -> bool {
+        self.suspect(at).kernel != KernelState::SameAsParent
     }
 
     /// Whether a run must build the kernel first; `None` if the position cannot be run, or has the kernel of its parent.
@@ -349,8 +350,7 @@ impl Bisection {
             (0..self.tallies.len()).filter(|at| self.must_build(*at).is_some()).collect();
         let class = |pair: &[usize]| {
             let (parent, culprit) = (pair[0], pair[1]);
-            let possible = |at: &usize| self.suspect(*at).kernel != KernelState::SameAsParent;
-            let first = (parent + 1..=culprit).find(possible)?;
+            let first = (parent + 1..=culprit).find(|at| self.has_own_kernel(*at))?;
             Some((first..=culprit, culprit, parent))
         };
         testable.windows(2).filter_map(class).collect()

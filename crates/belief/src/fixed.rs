@@ -44,7 +44,7 @@ impl Evidence {
         Self::new(tally.failures, tally.attempts())
     }
 
-    /// The probability that a bug with this evidence passes so many times in a row.
+    /// The probability that a bug with this evidence passes this many times in a row.
     #[must_use]
     pub fn believe(self, passes: u32) -> f64 {
         (0..passes).map(|i| self.factor(i)).product()

@@ -82,7 +82,7 @@ pub enum Confirmation {
 pub fn confirmation<'a>(attempts: impl IntoIterator<Item = &'a Outcome>) -> Confirmation {
     let verdicts: Vec<(&Outcome, Tally)> =
         attempts.into_iter().filter_map(|outcome| Some((outcome, outcome.tally()?))).collect();
-    let tally = verdicts.iter().fold(Tally::default(), |sum, (_, one)| sum + *one);
+    let tally = verdicts.iter().map(|(_, one)| *one).sum::<Tally>();
     let at_once = match verdicts[..] {
         [(first, _), (second, _), ..] => {
             first.signature().is_some() && first.signature() == second.signature()

@@ -4,6 +4,7 @@
 //! sums). Comparisons with a limit have a tolerance, so that a value that is exactly the limit passes.
 
 use std::fmt;
+use std::iter::Sum;
 use std::ops::{Add, AddAssign};
 
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,12 @@ impl Add for Tally {
     fn add(self, other: Self) -> Self {
         let failures = self.failures.saturating_add(other.failures);
         Self { failures, passes: self.passes.saturating_add(other.passes) }
+    }
+}
+
+impl Sum for Tally {
+    fn sum<I: Iterator<Item = Self>>(tallies: I) -> Self {
+        tallies.fold(Self::default(), Add::add)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::random::Random;
 const BUGS: u32 = 1000;
 /// The lowest and the highest failure rate. Rates are spread evenly over the logarithm.
 const RATES: (f64, f64) = (0.02, 0.9);
-/// The attempts of the evidence: so many, and as many again until one failed.
+/// The attempts of the evidence; more batches of this size follow until one attempt failed.
 const ATTEMPTS: u32 = 25;
 /// The share of the passes of a fixed bug that end before the test used to fail.
 const EARLY: f64 = 0.05;

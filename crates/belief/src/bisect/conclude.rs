@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use super::posterior::Posterior;
 use super::record::{Arm, CommitRange, Limit, Rates, Record, State, Step, Suspicion, Why};
 use super::verify::{Verifying, verification_runs};
-use super::{Bisection, KernelState, Phase, PlannedRun, Question, QuestionError, Suspect};
+use super::{Bisection, Phase, PlannedRun, Question, QuestionError, Suspect};
 use crate::observation::Outcome;
 use crate::stats::{Tally, short};
 
@@ -98,7 +98,7 @@ impl Bisection {
         }
         let posterior = self.posterior();
         if posterior.none >= STOP {
-            let all = self.tallies.iter().fold(Tally::default(), |sum, tally| sum + *tally);
+            let all: Tally = self.tallies.iter().copied().sum();
             self.phase = Phase::Ended(State::NotConfirmed { rate: all.rate().short() });
             return;
         }
@@ -172,13 +172,13 @@ impl Bisection {
             Some(earlier) if earlier.culprit == culprit && earlier.parent == parent => earlier,
             _ => Verifying {
                 class: class.clone(),
+                with_revert,
                 culprit,
                 parent,
                 runs_each: 0,
                 wasted: 0,
                 tallies: [Tally::default(); 3],
                 counted: [Tally::default(); 3],
-                with_revert,
             },
         };
         verifying.class = class;
@@ -230,8 +230,7 @@ impl Bisection {
     }
 
     fn confirmed(&self, verifying: &Verifying) -> State {
-        let possible = |at: &usize| self.suspect(*at).kernel != KernelState::SameAsParent;
-        if verifying.class.clone().filter(possible).count() > 1 {
+        if verifying.class.clone().filter(|at| self.has_own_kernel(*at)).count() > 1 {
             let range = self.commit_range(&verifying.class);
             return State::Range { range, because: Limit::DoesNotBuild };
         }
@@ -251,7 +250,8 @@ impl Bisection {
         top.sort_by(|one, other| posterior.culprit[*other].total_cmp(&posterior.culprit[*one]));
         // Without a suspect that can be the culprit, all runs are from before it.
         let split = top.first().copied().unwrap_or(self.tallies.len());
-        let sum = |tallies: &[Tally]| tallies.iter().fold(Tally::default(), |sum, tally| sum + *tally);
+        let (old, new) = self.tallies.split_at(split);
+        let rate = |tallies: &[Tally]| tallies.iter().copied().sum::<Tally>().rate().short();
         let suspicion = |at: &usize| Suspicion {
             commit: self.suspect(*at).commit.clone(),
             probability: short(posterior.culprit[*at]),
@@ -269,10 +269,7 @@ impl Bisection {
             state: self.state(),
             posterior: top.iter().take(TOP).map(suspicion).collect(),
             no_culprit: short(posterior.none),
-            rates: Rates {
-                old: sum(&self.tallies[..split]).rate().short(),
-                new: sum(&self.tallies[split..]).rate().short(),
-            },
+            rates: Rates { old: rate(old), new: rate(new) },
             steps: self.steps.clone(),
             verification,
             runs: self.runs,
@@ -287,8 +284,8 @@ impl Bisection {
     pub fn into_second_parent(self, side: Vec<Suspect>) -> Option<Result<Self, QuestionError>> {
         let State::Culprit { culprit, parent, second_parent: Some(_) } = self.state() else { return None };
         let (merge, base) = (*self.positions.get(&culprit)?, *self.positions.get(&parent)?);
-        let sum = |tallies: &[Tally]| tallies.iter().fold(Tally::default(), |sum, tally| sum + *tally);
-        let (before, after) = (sum(&self.tallies[..merge]), sum(&self.tallies[merge..]));
+        let (before, after) = self.tallies.split_at(merge);
+        let (before, after): (Tally, Tally) = (before.iter().copied().sum(), after.iter().copied().sum());
         let mut suspects = side;
         suspects.push(Suspect { second_parent: None, ..self.suspect(merge).clone() });
         let base = self.suspect(base).clone();

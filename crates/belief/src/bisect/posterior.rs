@@ -31,7 +31,7 @@ pub(super) struct Posterior {
 impl Posterior {
     /// Between two positions with attempts all fits are equal, so they are computed once.
     pub(super) fn new(history: &History) -> Self {
-        let total = history.tallies.iter().fold(Tally::default(), |sum, tally| sum + *tally);
+        let total = history.tallies.iter().copied().sum::<Tally>();
         let mut before = Tally::default();
         let mut fits: Vec<Fit> = Vec::with_capacity(history.tallies.len());
         let mut last = Tally::default();

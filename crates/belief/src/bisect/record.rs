@@ -44,7 +44,7 @@ pub enum State {
 }
 
 impl State {
-    /// Whether it needs no more runs.
+    /// Whether its result is final.
     #[must_use]
     pub fn is_final(&self) -> bool {
         !matches!(self, Self::Running)

@@ -15,6 +15,7 @@ use spawn::{Cmd, Limits};
 use testfile::{HostEnv, TestFile};
 
 use super::{Finding, Health, Need, check};
+use crate::run::suites;
 
 /// The directories of a root image that have its programs.
 const PROGRAM_DIRS: [&str; 4] = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
@@ -176,8 +177,8 @@ fn missing(what: impl Into<String>, found: impl Into<String>, remedy: impl Into<
 
 fn source(suite: Suite, cache: &Path) -> Finding {
     let name = suite.name();
-    let chosen = std::env::var_os(format!("ktest_{name}")).map(PathBuf::from);
-    let dir = chosen.unwrap_or_else(|| Cache { dir: cache.into() }.clones(None).join(name));
+    let deps_dir = Cache { dir: cache.into() }.clones(None);
+    let dir = suites::source(name, &HostEnv { deps_dir, ..HostEnv::default() });
     let what = format!("source of {name}");
     if dir.join("check").is_file() && dir.join("tests").is_dir() {
         return ok(what, dir.display().to_string());

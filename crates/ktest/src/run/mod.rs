@@ -22,7 +22,7 @@ mod retry;
 mod saved_devices;
 mod selftests;
 mod steps;
-mod suites;
+pub(crate) mod suites;
 mod summary;
 mod terminal;
 mod vm_dir;

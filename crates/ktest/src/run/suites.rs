@@ -25,7 +25,7 @@ fn suite_of(image: &Path) -> Option<&str> {
 }
 
 /// The directory of the source. A farm uses only what the operator placed and the clones.
-fn source(name: &str, env: &HostEnv) -> PathBuf {
+pub(crate) fn source(name: &str, env: &HostEnv) -> PathBuf {
     let variable = format!("ktest_{name}");
     let of_run = env.env.iter().find(|(name, _)| *name == variable).map(|(_, value)| value.into());
     let chosen = of_run.or_else(|| std::env::var_os(&variable).map(PathBuf::from));

@@ -328,7 +328,7 @@ END
     _fstests_settings >$_fstests_run/config
     # A case whose program dumps core fails: ./check looks for the file in its directory, and keeps it.
     printf 'core\n' >/proc/sys/kernel/core_pattern
-    [[ $_fstests_type == tmpfs ]] || wipefs -aq "${ktest_scratch_dev[@]}" "${ktest_pmem_dev[@]}"
+    ((${#ktest_scratch_dev[@]} + ${#ktest_pmem_dev[@]} == 0)) || wipefs -aq "${ktest_scratch_dev[@]}" "${ktest_pmem_dev[@]}"
     ! _fstests_has dax || device=${ktest_pmem_dev[0]}
     # shellcheck disable=SC2086 # options
     run_quiet "mkfs of the test device" fstests_mkfs "$device" $_fstests_mkfs

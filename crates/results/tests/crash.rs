@@ -142,7 +142,8 @@ impl FaultInjector for Faults {
                 // One that is not durable may be lost together with an earlier one.
                 let files = &mut self.files.lock().unwrap();
                 files.unacknowledged.get_or_insert_with(|| log_end(path));
-                files.database = Some((path.into(), Default::default()));
+                // Another thread may have met the fault meanwhile, and have kept the database.
+                files.database.get_or_insert_with(|| (path.into(), Default::default()));
             }
             if let Step::Committed(_) = step {
                 self.files.lock().unwrap().unacknowledged = None;

@@ -31,8 +31,8 @@ bcachefs-image() {
 
 # Print the device of image N. Images come before the scratch devices.
 bcachefs_image_dev() {
-    _ktest_disk_letters $((ktest_scratch_dev_base - _bcachefs_images + $1))
-    bcachefs_image=/dev/vd$_ktest_letters
+    _ktest_find_disk $((ktest_scratch_dev_base - _bcachefs_images + $1))
+    bcachefs_image=$_ktest_disk
 }
 
 # Create an empty file system: bcachefs_format [OPTION...] DEVICE... Options need the tools.

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # variables of prelude.sh
-# blktests, the block layer's test suite. A subtest is one of its cases (block/001), on a scratch device if the case needs
-# one, on a device of scsi_debug if it needs a SCSI device, or on a device that the case makes; its verdict comes from ./check
-# and the result files. $ktest_blktests_groups selects the directories of cases
+# blktests, the block layer's test suite. A subtest is one of its cases (block/001), on an NVMe device if the case needs a
+# device (or four, if it needs several), on a device of scsi_debug if it needs a SCSI device, or on a device that the case makes;
+# its verdict comes from ./check and the result files. $ktest_blktests_groups selects the directories of cases
 # (block+loop+scsi+dm+md+throtl+ublk+zbd+nvme), $ktest_blktests_exclude leaves out directories and cases (scsi+block.008).
 # Cases with a configurable duration run for $ktest_blktests_seconds (20). lib/suite.sh finds and builds the suite.
 #
@@ -19,8 +19,9 @@ blktests() {
     config-timeout 900
     config-list-env ktest_blktests_exclude=
     [[ -z $suite_source ]] || config-list-env "ktest_blktests_groups=$(cd "$suite_source/tests" && printf '%s+' */ | tr -d /)"
-    config-scratch-devs 1G
-    require-kernel-config EXT4_FS,BLK_DEV_LOOP
+    config-storage-bus nvme
+    config-scratch-devs 1G 1G 1G 1G
+    require-kernel-config EXT4_FS,BLK_DEV_LOOP,BLK_DEV_NVME
     # The cases load these modules with their own parameters.
     require-kernel-config-soft BLK_DEV_NULL_BLK=m,SCSI_DEBUG=m,BLK_DEV_NBD=m,BLK_DEV_UBLK=m,ZRAM=m,BLK_DEV_RAM=m
     # Menus of the options below, which are not on by default.
@@ -30,7 +31,7 @@ blktests() {
     require-kernel-config-soft MQ_IOSCHED_DEADLINE,MQ_IOSCHED_KYBER,IOSCHED_BFQ,HOTPLUG_CPU,BLK_WBT,BLK_WBT_MQ
     require-kernel-config-soft FAULT_INJECTION,FAULT_INJECTION_DEBUG_FS,FAIL_IO_TIMEOUT,FAIL_MAKE_REQUEST
     require-kernel-config-soft BLK_DEV_DM,DM_DUST,DM_MULTIPATH,MD,BLK_DEV_MD,MD_RAID456,AIO,IO_URING,NET,INET
-    require-kernel-config-soft BLK_DEV_NVME,NVME_TARGET=m,NVME_TARGET_LOOP=m,NVME_TARGET_TCP=m,NVME_TCP=m,CONFIGFS_FS
+    require-kernel-config-soft NVME_TARGET=m,NVME_TARGET_LOOP=m,NVME_TARGET_TCP=m,NVME_TCP=m,CONFIGFS_FS
     require-kernel-config-soft XFS_FS,BTRFS_FS,F2FS_FS
 }
 
@@ -94,12 +95,15 @@ _blktests_value() {
     awk -v key="$2" '{ at = index($0, "\t") } at && substr($0, 1, at - 1) == key { print substr($0, at + 1); exit }' "$1"
 }
 
-# Make a result directory of the suite. It has a directory for each device, which is the one of the artifacts here, so that
+# Make a result directory of the suite. It has a directory for each device and for all of a case, which is the one of the artifacts here, so that
 # they outlive a guest that crashes. The temporary files of the cases are in the result directory itself.
 _blktests_link() {
     mkdir -p "$1" "$suite_artifacts"
     ln -sfn "$suite_artifacts" "$1/nodev"
     [[ -z $_blktests_device ]] || ln -sfn "$suite_artifacts" "$1/${_blktests_device##*/}"
+    local names
+    printf -v names '_%s' "${ktest_scratch_dev[@]##*/}"
+    ln -sfn "$suite_artifacts" "$1/${names:1}"
 }
 
 run_test() {
@@ -108,6 +112,9 @@ run_test() {
     rm -rf $_blktests_results $_blktests_at/results
     _blktests_find_device "$1"
     printf '%s\n' "TEST_DEVS=($_blktests_device)" "OUTPUT=$_blktests_results" "TIMEOUT=${ktest_blktests_seconds:-20}" >$_blktests_at/config
+    if grep -qs '^test_device_array()' "$_blktests_at/tests/$1"; then
+        printf '%s\n' "TEST_CASE_DEV_ARRAY[$1]='${ktest_scratch_dev[*]}'" >>$_blktests_at/config
+    fi
     _blktests_link $_blktests_results
     # Versions without an option for the result directory.
     _blktests_link $_blktests_at/results

@@ -186,6 +186,16 @@ _ktest_disk_letters() {
     done
 }
 
+# Set _ktest_disk to the device of the VM's disk N (from 0): the images, then the scratch devices.
+_ktest_find_disk() {
+    _ktest_disk_letters "$1"
+    case ${ktest_storage_bus:-virtio-blk} in
+    virtio-blk*) _ktest_disk=/dev/vd$_ktest_letters ;;
+    nvme*) _ktest_disk=/dev/nvme${1}n1 ;;
+    *) _ktest_disk=/dev/sd$_ktest_letters ;;
+    esac
+}
+
 # Set ktest_scratch_dev and ktest_pmem_dev from the declarations and the runner's number of the first disk.
 _ktest_find_devices() {
     local at bus=${ktest_storage_bus:-virtio-blk} base=${ktest_scratch_dev_base:-}
@@ -193,12 +203,8 @@ _ktest_find_devices() {
     [[ -n $base ]] || { [[ $bus == virtio-blk* ]] && base=1 || base=0; }
     ktest_scratch_dev=()
     for ((at = base; at < base + ${#ktest_scratch_dev_sizes[@]}; at++)); do
-        _ktest_disk_letters "$at"
-        case $bus in
-        virtio-blk*) ktest_scratch_dev+=("/dev/vd$_ktest_letters") ;;
-        nvme*) ktest_scratch_dev+=("/dev/nvme${at}n1") ;;
-        *) ktest_scratch_dev+=("/dev/sd$_ktest_letters") ;;
-        esac
+        _ktest_find_disk "$at"
+        ktest_scratch_dev+=("$_ktest_disk")
     done
     ktest_pmem_dev=()
     for ((at = 0; at < ${#ktest_pmem_devs[@]}; at++)); do

@@ -64,9 +64,9 @@ _suite_disk() {
 
 # Mount the disk in the guest: suite_mount DIR. Writes to it are discarded after the run.
 suite_mount() {
-    _ktest_disk_letters $((ktest_scratch_dev_base - 1))
+    _ktest_find_disk $((ktest_scratch_dev_base - 1))
     mkdir -p "$1"
-    mountpoint -q "$1" || mount "/dev/vd$_ktest_letters" "$1"
+    mountpoint -q "$1" || mount "$_ktest_disk" "$1"
     suite_check_programs "$1"
 }
 

@@ -15,10 +15,12 @@ use model::{Arch, PackageName, ShippedImage};
 mod build;
 mod foreign;
 pub mod host;
+mod package_file;
 mod packages;
 mod scratch;
 
 use host::Host;
+pub use package_file::PackageFile;
 
 /// The description of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub struct ImageSpec {
     pub kernel_release: Option<String>,
     /// The packages in addition to the essential ones.
     pub packages: Vec<String>,
+    /// Packages from files, which have precedence over those of the distribution.
+    pub package_files: Vec<PackageFile>,
     /// The size of the file system, in MiB; the file is sparse.
     pub size_mib: u64,
     /// The repository to install from; the default is the host's.
@@ -44,7 +48,16 @@ impl ImageSpec {
     #[must_use]
     pub fn new(base: ShippedImage, arch: Arch) -> Self {
         let (packages, size_mib) = (packages::packages(base), packages::size_mib(base));
-        Self { arch, base, suite: None, kernel_release: None, packages, size_mib, mirror: None }
+        Self {
+            arch,
+            base,
+            suite: None,
+            kernel_release: None,
+            packages,
+            package_files: Vec::new(),
+            size_mib,
+            mirror: None,
+        }
     }
 
     /// The default image.
@@ -70,7 +83,9 @@ impl ImageSpec {
         let mut packages = self.packages.clone();
         packages.sort();
         let size = self.size_mib.to_string();
-        for part in packages.iter().map(String::as_str).chain([size.as_str()]).chain(build::OURS) {
+        let files = self.package_files.iter().map(PackageFile::digest);
+        for part in packages.iter().map(String::as_str).chain([size.as_str()]).chain(build::OURS).chain(files)
+        {
             hasher.field(part);
         }
         let digest = hex(&hasher.finish()[..6]);
@@ -130,6 +145,12 @@ pub enum ImageError {
     /// Not the name of a package or suite.
     #[error("{0:?} is not the name of a package or suite")]
     Name(String),
+    /// A file that is not a package.
+    #[error("{0:?} is not a Debian package (a .deb file)")]
+    NotAPackage(PathBuf),
+    /// Packages from files cannot be installed.
+    #[error("packages from files cannot be installed: {0}")]
+    NoPackageFiles(&'static str),
     /// The release lacks packages.
     #[error("{suite} has no package {packages}; use another release, or another list of packages")]
     NoPackages {

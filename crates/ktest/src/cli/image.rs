@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use fsx::untrusted::Scratch;
 use model::size::SizeError;
 use model::{Arch, ByteSize, Event, PackageName, ShippedImage};
-use vm::image::{self, Image, ImageSpec};
+use vm::image::{self, Image, ImageSpec, PackageFile};
 
 use super::failure::Failure;
 use super::kernel::Bytes;
@@ -26,6 +26,7 @@ Examples:
   ktest image create                                create the standard image, as ktest run does when needed
   ktest image create full                           create the image for --image full, with compilers, Rust and DKMS
   ktest image create --suite trixie --package fio   use another suite, add a package
+  ktest image create --package-file ./bcachefs-tools_1.20_amd64.deb
   ktest run --image \"$(ktest image create --suite trixie --json | jq -r .path)\" FILE.ktest")]
     Create(CreateArgs),
     /// Rebuild a root image with current packages. Running guests keep the old one.
@@ -56,6 +57,9 @@ struct CreateArgs {
     /// Additional package (repeatable).
     #[arg(short, long = "package", value_name = "NAME")]
     packages: Vec<PackageName>,
+    /// Additional package, from a .deb file (repeatable). It replaces that of the distribution.
+    #[arg(long = "package-file", value_name = "FILE")]
+    package_files: Vec<PathBuf>,
     /// Size of the file system. The file is sparse [default: 4G; 16G for the full image].
     #[arg(long, value_name = "SIZE", value_parser = image_size)]
     size: Option<ByteSize>,
@@ -83,13 +87,15 @@ fn image_size(text: &str) -> Result<ByteSize, SizeError> {
 }
 
 impl CreateArgs {
-    fn spec(&self) -> ImageSpec {
+    fn spec(&self) -> Result<ImageSpec, Failure> {
         let arch = self.arch.or_else(Arch::native).unwrap_or(Arch::X86_64);
         let mut spec = ImageSpec::new(self.base, arch).with(&self.packages);
+        let files = self.package_files.iter().map(|path| PackageFile::read(path)).collect::<Result<_, _>>();
+        spec.package_files = files.map_err(Failure::unjudged)?;
         spec.suite = self.suite.clone();
         spec.mirror = self.mirror.clone();
         spec.size_mib = self.size.map_or(spec.size_mib, ByteSize::mib);
-        spec
+        Ok(spec)
     }
 }
 
@@ -102,7 +108,7 @@ pub(super) async fn run(args: ImageArgs, cache: &Path) -> Result<u8, Failure> {
 }
 
 async fn make(args: CreateArgs, cache: &Path, update: bool) -> Result<u8, Failure> {
-    let spec = args.spec();
+    let spec = args.spec()?;
     let mut reporter = Reporter::new(if args.json { Style::Silent } else { Style::Text });
     let mut on = |what: &str| reporter.event(Event::Phase { what: what.into() });
     let made = match &args.out {

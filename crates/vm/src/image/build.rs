@@ -14,7 +14,8 @@ use spawn::{Cmd, Limits, Stream};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::foreign;
-use super::host::{Host, InstallMode, MERGED_USR_HOOK};
+use super::host::{Host, InstallMode, MERGED_USR_HOOK, PACKAGE_FILE_HOOK};
+use super::package_file;
 use super::scratch;
 use super::{ImageError, ImageSpec, packages};
 
@@ -58,19 +59,20 @@ fn mmdebstrap(host: &Host) -> Cmd {
     }
 }
 
-/// The arguments of mmdebstrap.
+/// The arguments of mmdebstrap. `files` are the arguments for the files of packages.
 fn mmdebstrap_args(
     spec: &ImageSpec,
     host: &Host,
     mode: InstallMode,
     (suite, lines): (&str, &[String]),
-    tar: &str,
+    (files, tar): (&[String], &str),
 ) -> Vec<String> {
     let foreign = !host.can_run(spec.arch);
     let mut packages: Vec<&str> = spec.packages.iter().map(String::as_str).collect();
     if foreign {
         packages.extend(foreign::ESSENTIAL);
     }
+    packages.extend(files.iter().map(String::as_str));
     let mut args = vec![
         format!("--mode={}", mode.name()),
         format!("--variant={}", if foreign { "extract" } else { "essential" }),
@@ -81,6 +83,7 @@ fn mmdebstrap_args(
     ];
     args.extend(host.apt.settings.iter().map(|option| format!("--aptopt={option}")));
     args.extend(host.merged_usr_hook.then(|| format!("--hook-dir={MERGED_USR_HOOK}")));
+    args.extend((!files.is_empty()).then(|| format!("--hook-dir={PACKAGE_FILE_HOOK}")));
     args.extend(EXCLUDED.iter().map(|pattern| format!("--dpkgopt=path-exclude={pattern}")));
     args.extend([suite.into(), tar.into()]);
     args.extend(lines.iter().cloned());
@@ -119,6 +122,9 @@ pub(super) async fn build(
     progress: &mut dyn FnMut(&str),
 ) -> Result<Built, ImageError> {
     let mode = host.mode()?;
+    if !spec.package_files.is_empty() {
+        host.check_package_files(spec.arch)?;
+    }
     let text = |name: &str| -> Result<String, ImageError> {
         let path = work.join(name);
         path.to_str().map(String::from).ok_or(ImageError::Path(path))
@@ -129,10 +135,11 @@ pub(super) async fn build(
     progress(&format!(
         "downloading and installing {count} packages of {suite} and what they need (takes {takes})"
     ));
-    let args = mmdebstrap_args(spec, host, mode, (suite, lines), &tar);
     let scratch = scratch::create(mode)
         .await
         .map_err(|source| ImageError::io("create", std::env::temp_dir(), source))?;
+    let files = package_file::copy(&spec.package_files, &scratch)?;
+    let args = mmdebstrap_args(spec, host, mode, (suite, lines), (&files, &tar));
     let installed =
         install(mmdebstrap(host).args(&args).env("TMPDIR", scratch.path()), suite, progress).await;
     scratch::remove(scratch, mode).await;
@@ -287,7 +294,8 @@ mod tests {
             merged_usr_hook: true,
             ..Host::default()
         };
-        let args = mmdebstrap_args(&spec, &host, InstallMode::Unshare, ("bookworm", &lines), "/w/root.tar");
+        let args =
+            mmdebstrap_args(&spec, &host, InstallMode::Unshare, ("bookworm", &lines), (&[], "/w/root.tar"));
         let lines = |program: &str, args: Vec<String>| format!("{program}\n    {}\n", args.join("\n    "));
         let all = [
             lines("mmdebstrap", args),
@@ -301,12 +309,18 @@ mod tests {
     fn packages_of_another_architecture_are_unpacked() {
         let spec = ImageSpec { packages: vec!["kmod".into()], ..ImageSpec::standard(Arch::Aarch64) };
         let host = Host { arch: Some(Arch::X86_64), ..Host::default() };
-        let args = mmdebstrap_args(&spec, &host, InstallMode::Root, ("bookworm", &[]), "/w/root.tar");
+        let args = mmdebstrap_args(&spec, &host, InstallMode::Root, ("bookworm", &[]), (&[], "/w/root.tar"));
         assert!(args.contains(&"--variant=extract".to_string()), "{args:?}");
         assert!(args.iter().any(|arg| arg.starts_with("--include=kmod,base-files,")), "{args:?}");
         let host = Host { foreign: vec![Arch::Aarch64], ..host };
-        let args = mmdebstrap_args(&spec, &host, InstallMode::Root, ("bookworm", &[]), "/w/root.tar");
+        let args = mmdebstrap_args(&spec, &host, InstallMode::Root, ("bookworm", &[]), (&[], "/w/root.tar"));
         assert!(args.contains(&"--variant=essential".to_string()), "{args:?}");
+        assert!(!args.iter().any(|arg| arg.starts_with("--hook-dir")), "{args:?}");
+        let files = ["/t/0a.deb".to_string()];
+        let args =
+            mmdebstrap_args(&spec, &host, InstallMode::Root, ("bookworm", &[]), (&files, "/w/root.tar"));
+        assert!(args.contains(&"--include=kmod,/t/0a.deb".to_string()), "{args:?}");
+        assert!(args.iter().any(|arg| arg.starts_with("--hook-dir")), "{args:?}");
     }
 
     #[test]

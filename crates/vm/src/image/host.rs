@@ -15,6 +15,9 @@ use model::Arch;
 /// The mmdebstrap hook that avoids the package usrmerge, and with it perl.
 pub(super) const MERGED_USR_HOOK: &str = "/usr/share/mmdebstrap/hooks/maybe-merged-usr";
 
+/// The mmdebstrap hook that makes files of packages visible in the root.
+pub(super) const PACKAGE_FILE_HOOK: &str = "/usr/share/mmdebstrap/hooks/file-mirror-automount";
+
 /// How mmdebstrap creates files with different owners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InstallMode {
@@ -63,6 +66,8 @@ pub struct Host {
     pub apt: HostApt,
     /// Whether mmdebstrap has its hook for a merged `/usr`.
     pub merged_usr_hook: bool,
+    /// Whether mmdebstrap has its hook for files of packages.
+    pub package_file_hook: bool,
 }
 
 impl Host {
@@ -91,6 +96,7 @@ impl Host {
             foreign: [Arch::X86_64, Arch::Aarch64].into_iter().filter(foreign).collect(),
             apt: HostApt::read().await,
             merged_usr_hook: Path::new(MERGED_USR_HOOK).is_dir(),
+            package_file_hook: Path::new(PACKAGE_FILE_HOOK).is_dir(),
             user,
         }
     }
@@ -119,6 +125,21 @@ impl Host {
                 .into()
         };
         Err(ImageError::Rights(problem))
+    }
+
+    /// Fails if packages from files cannot be installed in an image for `arch`.
+    pub(super) fn check_package_files(&self, arch: Arch) -> Result<(), ImageError> {
+        if !self.can_run(arch) {
+            return Err(ImageError::NoPackageFiles(
+                "this host cannot execute programs of the image's architecture",
+            ));
+        }
+        if !self.package_file_hook {
+            return Err(ImageError::NoPackageFiles(
+                "the mmdebstrap of this host is too old",
+            ));
+        }
+        Ok(())
     }
 
     /// Whether this host can execute programs for `arch`, which the installation scripts of packages require.

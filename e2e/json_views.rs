@@ -145,6 +145,7 @@ fn comparisons_with_every_kind_of_change_are_equal() {
         ("gone", Some((pass(), 100)), None),
         ("new", None, Some((pass(), 100))),
         ("alike", Some((pass(), 100)), Some((pass(), 100))),
+        ("flaky", Some((pass(), 100)), Some((failed("BUG"), 100))),
     ];
     for (name, base, head) in tests {
         for (commit, verdict) in [(old, base), (new, head)] {
@@ -153,6 +154,8 @@ fn comparisons_with_every_kind_of_change_are_equal() {
             fixture.test(if name == "broke" { result.crash("BUG in x") } else { result });
         }
     }
+    // Its retry.
+    fixture.test(TestResult::new(new, "fs.x.flaky", pass(), 100));
     fixture.finish();
     let compare = format!("/ci?compare={old}..{new}");
     let kinds = from_dashboard(dir.path(), &compare);
@@ -167,6 +170,7 @@ fn comparisons_with_every_kind_of_change_are_equal() {
         dir.path(),
         &[
             view(format!("compare {old} {new}"), compare),
+            view("flaky kmo/next", "/ci?user=kmo&branch=next&flaky"),
             view(format!("compare {new} {old}"), format!("/ci?compare={new}..{old}")),
             view(format!("show {new}"), format!("/c/{new}/")),
             view(format!("show {new} --test s"), format!("/c/{new}/?test=s")),

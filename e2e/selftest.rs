@@ -106,7 +106,7 @@ fn expectations(file: &Path) -> (BTreeMap<String, Expected>, Option<String>) {
             whole = Some(rest.trim().to_string());
         } else if let Some(rest) = line.strip_prefix("# expect: ") {
             let (name, rest) = rest.split_once(' ').unwrap();
-            let status = Status::ALL
+            let status = Status::STORED
                 .into_iter()
                 .find(|s| rest == s.label() || rest.starts_with(&format!("{} ", s.label())));
             // "Failed to run" starts with "Failed".

@@ -76,6 +76,15 @@ test("two branches are compared", () => on({}, async (page) => {
   await shot(page, "crashes");
 }));
 
+test("a flaky test has a state and a rate, and accuses no commit", () => on({}, async (page) => {
+  await go(page, BRANCH);
+  await page.getByRole("link", { name: "flaky tests" }).click();
+  assert.match(await text(page), /≈ flaky 1 of \d+/);
+  await page.locator("tbody th a").first().click();
+  assert.match(await text(page), /≈ Flaky/);
+  assert.doesNotMatch(await text(page), /▼ broke/);
+}));
+
 test("the history of a test is a plot, a pass rate and hosts", () => on({}, async (page) => {
   await go(page, `${BRANCH}&history=fs.ext4.basic.punch_hole`);
   assert.ok(await page.locator("svg.plot rect").count() > 5);
@@ -151,7 +160,7 @@ const views = async () => {
   const { commit, log } = await punch();
   return {
     home: "/ci", user: "/ci?user=mira", branch: BRANCH, commit, log, status: "/ci?status",
-    history: `${BRANCH}&history=fs.ext4.basic.punch_hole`, crashes: `${BRANCH}&crashes`,
+    history: `${BRANCH}&history=fs.ext4.basic.punch_hole`, crashes: `${BRANCH}&crashes`, flaky: `${BRANCH}&flaky`,
     compare: "/ci?user=mira&compare=stable-6.1..ext4-testing", running: `/c/${running}/`, error: "/ci?user=nobody",
   };
 };

@@ -151,7 +151,8 @@ fn view(reader: &Reader, query: &HashMap<String, String>) -> Result<Value, &'sta
 }
 
 fn row(BranchEntry { commit, message, counts, duration }: &BranchEntry) -> Value {
-    let Counts { passed, failed, notrun, failed_to_run, inprogress, unknown } = counts;
+    let Counts { passed, failed, notrun, failed_to_run, inprogress, unknown, flaky } = counts;
+    let failed = failed + flaky;
     json!({
         "commit": commit.as_str(), "message": message, "passed": passed, "failed": failed, "notrun": notrun,
         "failed_to_run": failed_to_run, "inprogress": inprogress, "unknown": unknown, "duration": duration.as_secs(),
@@ -163,7 +164,7 @@ fn commit_view(reader: &Reader, commit: &CommitId, message: &str) -> Value {
     let test = |entry: &results::TestEntry| {
         let status = match entry.decisive.status {
             Status::Passed => "Passed",
-            Status::Failed => "Failed",
+            Status::Failed | Status::Flaky => "Failed",
             Status::NotRun => "Not run",
             Status::FailedToRun => "Failed to run",
             Status::InProgress => "In progress",

@@ -17,6 +17,22 @@ pub struct ExperimentKey(pub String);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct HostClass(pub String);
 
+impl HostClass {
+    /// The class of a host: hosts with names that differ only in numbers are alike (`farm*`).
+    #[must_use]
+    pub fn of(host: &HostName) -> Self {
+        let mut class = String::new();
+        for c in host.as_str().chars() {
+            match c {
+                '0'..='9' if class.ends_with('*') => {}
+                '0'..='9' => class.push('*'),
+                c => class.push(c),
+            }
+        }
+        Self(class)
+    }
+}
+
 impl fmt::Display for HostClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)

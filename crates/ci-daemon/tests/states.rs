@@ -101,7 +101,7 @@ fn the_status_diagram_equals_the_code() {
                 }
                 writer.flush().await.expect("it is published");
                 let results = writer.reader().commit(&commit).expect("readable").expect("there");
-                let status = results.get(&key).expect("it is there").decisive.status;
+                let status = results.get(&key).expect("it is there").status();
                 gone.insert((format!("{:?}", first.status()), format!("{status:?}")));
             }
         }

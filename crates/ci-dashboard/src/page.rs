@@ -100,15 +100,17 @@ impl Symbol for Status {
             Self::FailedToRun => "!",
             Self::InProgress => "▸",
             Self::Unknown => "?",
+            Self::Flaky => "≈",
         }
     }
 }
 
 /// Statuses in the order of urgency.
-pub const URGENCY: [Status; 6] = [
+pub const URGENCY: [Status; 7] = [
     Status::Failed,
     Status::FailedToRun,
     Status::Unknown,
+    Status::Flaky,
     Status::InProgress,
     Status::Passed,
     Status::NotRun,

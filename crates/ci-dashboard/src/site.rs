@@ -94,6 +94,7 @@ fn is_cacheable(route: &Route) -> bool {
         | Route::User(_)
         | Route::Branch { .. }
         | Route::Crashes(_)
+        | Route::Flaky(_)
         | Route::Compare(_)
         | Route::History { .. }
         | Route::Commit(_) => true,
@@ -137,6 +138,7 @@ fn answer(
             views::branch::view(context, at, (test.as_deref(), *untested), from.as_ref(), format)
         }
         Route::Crashes(at) => views::crashes::view(context, at, format),
+        Route::Flaky(at) => views::flaky::view(context, at, format),
         Route::Compare(route) => views::compare::view(context, route, format),
         Route::History { at, key } => views::history::view(context, at, key, format),
         Route::Commit(route) => views::commit::view(context, route, format),

@@ -95,7 +95,7 @@ impl Store {
         }
         // A new set of tests: names and statuses are read from the same blob.
         let Some(results) = self.reader.commit(commit)? else { return Ok(None) };
-        let statuses = results.entries.iter().map(|entry| entry.decisive.status).collect();
+        let statuses = results.entries.iter().map(results::TestEntry::status).collect();
         Ok(Some(CommitStatuses { names: self.cache_names(&results), statuses }))
     }
 

@@ -125,6 +125,7 @@ fn hostile_names_messages_and_logs_are_text() {
         format!("/ci?{at}&test={}", encoded("a<b>\"'&")),
         format!("/ci?user={}", encoded(SCRIPT)),
         format!("/ci?{at}&crashes"),
+        format!("/ci?{at}&flaky"),
         format!("/ci?user={}&compare={}..{}", encoded(user), messages[1].0, messages[0].0),
         format!("/ci?user={}&compare={}&with={}", encoded(user), encoded(branch), encoded(SCRIPT)),
         format!("/ci?user={}&compare={}", encoded(SCRIPT), encoded(ATTRIBUTE)),
@@ -247,6 +248,7 @@ fn a_commit_of_100000_tests_is_shown() {
     for target in [
         "/ci?user=u&branch=b".to_owned(),
         "/ci?user=u&branch=b&crashes".into(),
+        "/ci?user=u&branch=b&flaky".into(),
         "/ci?user=u&branch=b&test=99$".into(),
         "/ci?user=u&branch=b&history=a.b.000007".into(),
         format!("/c/{}/", commits[0]),
@@ -262,7 +264,7 @@ fn a_commit_of_100000_tests_is_shown() {
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
     #[test]
-    fn no_address_causes_a_server_error(path in "(/|c|ci|u|follow|status|metrics|%2e|\\.\\.|[0-9a-f]{40}|\\PC){0,12}", query in "(user|branch|commit|test|history|compare|with|crashes|find|\\.\\.|status|from|page|line|log|format|=|&|json|%|\\PC){0,12}") {
+    fn no_address_causes_a_server_error(path in "(/|c|ci|u|follow|status|metrics|%2e|\\.\\.|[0-9a-f]{40}|\\PC){0,12}", query in "(user|branch|commit|test|history|compare|with|crashes|flaky|find|\\.\\.|status|from|page|line|log|format|=|&|json|%|\\PC){0,12}") {
         use std::sync::OnceLock;
         static FARM: OnceLock<Farm> = OnceLock::new();
         let farm = FARM.get_or_init(common::small);

@@ -140,6 +140,7 @@ fn every_view_matches_its_schema() {
         ("/u/mira/ext4-testing?format=json", "Branch"),
         (&format!("{branch}&history=fs.ext4.basic.punch&format=json"), "History"),
         (&format!("{branch}&crashes&format=json"), "Crashes"),
+        (&format!("{branch}&flaky&format=json"), "FlakyTests"),
         (&format!("{branch}&commit={bad}&format=json"), "CommitView"),
         (&format!("/c/{bad}/?format=json"), "CommitView"),
         (&format!("/c/{bad}/?status=failed&format=json"), "CommitView"),
@@ -223,8 +224,8 @@ fn paths_and_parameters_match_the_routes() {
         .map(|parameter| parameter["name"].as_str().unwrap())
         .collect();
     let read = [
-        "branch", "commit", "compare", "crashes", "file", "find", "format", "from", "history", "line", "log",
-        "page", "path", "status", "test", "untested", "user", "with",
+        "branch", "commit", "compare", "crashes", "file", "find", "flaky", "format", "from", "history",
+        "line", "log", "page", "path", "status", "test", "untested", "user", "with",
     ];
     assert_eq!(named.into_iter().collect::<Vec<_>>(), read);
 }

@@ -13,6 +13,7 @@ Examples:
   ci-status show 3f2a9c --failed          what failed at a commit (in a checkout: default HEAD)
   ci-status logs 3f2a9c punch             the log of a test, opened at the failure (--full: whole log)
   ci-status history next punch            the first bad commit of a test
+  ci-status flaky next                    the flaky tests of a branch, with their failure rates
   ci-status compare v6.1 next             what broke, what was fixed, what fails on both sides
   git push ci HEAD && ci-status wait      wait until HEAD is tested or one of its tests fails
   ci-status watch next                    a branch, live
@@ -25,7 +26,7 @@ exist, from its ci_url. Without a configuration, $KTEST_CI_URL is the address.
 Exit codes: 0 success, 1 error, 2 usage error. wait has other codes, see ci-status wait --help.";
 
 const WAIT: &str = "\
-Exit codes: 0 all tests passed or were skipped, 1 a test failed, 2 usage error, 125 no verdict: the build failed,
+Exit codes: 0 all tests passed, were skipped or are flaky, 1 a test failed, 2 usage error, 125 no verdict: the build failed,
 nothing will test it, or timed out. These are the codes for `git bisect run ci-status wait HEAD`.";
 
 /// Query CI results from a terminal.
@@ -144,6 +145,11 @@ pub enum Command {
         /// A test, its beginning, or a part of it.
         test: String,
     },
+    /// List the flaky tests of a branch, with their failure rates over the newest 100 tested commits.
+    Flaky {
+        /// A branch, user/branch, or the beginning of either [default: HEAD's branch].
+        branch: Option<String>,
+    },
     /// Show what changed from one commit to another.
     Compare {
         /// The first digits of a commit, a branch, or a revision of the checkout.
@@ -163,7 +169,7 @@ pub enum Command {
         /// Time out after this time: 90s, 20m, 2h.
         #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
         limit: Option<Duration>,
-        /// Count the failures of known-issues.toml as failures.
+        /// Count flaky failures and the failures of known-issues.toml as failures.
         #[arg(long)]
         strict: bool,
     },

@@ -15,7 +15,8 @@ use crate::args::{Cli, Command};
 use crate::commands::logs::LogOptions;
 use crate::commands::wait::{Clock, WaitOptions};
 use crate::commands::{
-    Answer, artifacts, branches, compare, follow, history, log, logs, rerun, show, wait, watch, workers,
+    Answer, artifacts, branches, compare, flaky, follow, history, log, logs, rerun, show, wait, watch,
+    workers,
 };
 use crate::context::{Context, ResultsLocation};
 use crate::problem::Problem;
@@ -179,6 +180,7 @@ fn run(cli: &Cli, context: &Context) -> Result<Box<dyn Answer>, Problem> {
         }
         Command::Workers => Box::new(workers::run(context)?),
         Command::History { branch, test } => Box::new(history::run(context, branch, test)?),
+        Command::Flaky { branch } => Box::new(flaky::run(context, branch.as_deref())?),
         Command::Compare { base, head } => Box::new(compare::run(context, base, head)?),
         Command::Wait { commit, all, limit, strict } => {
             let until = WaitOptions { all: *all, limit: *limit, strict: *strict };

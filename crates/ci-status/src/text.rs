@@ -15,6 +15,7 @@ pub fn style(status: Status) -> Style {
         Status::Passed => color(AnsiColor::Green),
         Status::Failed => color(AnsiColor::Red).bold(),
         Status::FailedToRun => color(AnsiColor::Magenta),
+        Status::Flaky => color(AnsiColor::Yellow),
         Status::InProgress => color(AnsiColor::Cyan),
         Status::NotRun => FAINT,
         Status::Unknown => color(AnsiColor::Yellow),
@@ -34,10 +35,11 @@ pub fn paint(style: Style, text: impl fmt::Display) -> String {
 }
 
 /// The statuses in output order: failures first.
-pub const BY_URGENCY: [Status; 6] = [
+pub const BY_URGENCY: [Status; 7] = [
     Status::Failed,
     Status::FailedToRun,
     Status::Unknown,
+    Status::Flaky,
     Status::InProgress,
     Status::NotRun,
     Status::Passed,

@@ -71,7 +71,7 @@ fn show() {
 
     1 failed, 1 passed in 4.1 s
 
-    Failed  fs.ext4.basic.punch   3.2 s  BUG in ext4_punch_hole; kernel BUG at fs/ext4/inode.c:123!; failed 1 of 2 runs
+    Failed  fs.ext4.basic.punch   3.2 s  BUG in ext4_punch_hole; kernel BUG at fs/ext4/inode.c:123!; failed 2 of 2 runs
     Passed  fs.ext4.basic.mount  950 ms
     ");
     assert_snapshot!(run(&dir, &format!("show {three} --failed --test mount")), @r"
@@ -95,7 +95,7 @@ fn show() {
     no results yet
     ");
     assert_snapshot!(run(&dir, "show kmo/next --json"), @r#"{"commit":"b5e2a390b3a477edbed154be484d99fe0b8924c9","message":"ext4: fix hole punching\n\nFixes: 123","tests":[{"name":"fs.ext4.basic.mount","status":"In progress","duration":0,"duration_ms":0,"started":1700000090,"host":"local","slot":0},{"name":"fs.ext4.basic.punch","status":"Passed","duration":192,"duration_ms":192000}]}"#);
-    assert_snapshot!(run(&dir, &format!("show {two} --json --test punch")), @r#"{"commit":"c2de0ed96e376b348778e76c3c45636dbfcb9864","message":"ext4: be clever\u001b[2J","tests":[{"name":"fs.ext4.basic.punch","status":"Failed","duration":3,"duration_ms":3200,"started":1700000000,"reason":"kernel BUG at fs/ext4/inode.c:123!","crash":"BUG in ext4_punch_hole","host":"farm1","slot":2,"log_bytes":53,"full_log_bytes":26,"other_attempts":[{"attempt":2,"status":"Passed","duration_ms":3100}]}]}"#);
+    assert_snapshot!(run(&dir, &format!("show {two} --json --test punch")), @r#"{"commit":"c2de0ed96e376b348778e76c3c45636dbfcb9864","message":"ext4: be clever\u001b[2J","tests":[{"name":"fs.ext4.basic.punch","status":"Failed","duration":3,"duration_ms":3200,"started":1700000000,"reason":"kernel BUG at fs/ext4/inode.c:123!","crash":"BUG in ext4_punch_hole","host":"farm1","slot":2,"log_bytes":53,"full_log_bytes":26,"other_attempts":[{"attempt":2,"status":"Failed","duration_ms":3100,"reason":"kernel BUG at fs/ext4/inode.c:123!"}]}]}"#);
 }
 
 #[test]
@@ -298,13 +298,13 @@ fn history() {
     bac67f8f0ad9  -                   -  ext4: not tested yet
     b5e2a390b3a4  Passed         3m 12s  ext4: fix hole punching
     17120b1d55f6  Failed to run     0 s  ext4: break the build    fs/ext4/inode.c:9: error: expected ';'
-    c2de0ed96e37  Failed          3.2 s  ext4: be clever�[2J      BUG in ext4_punch_hole; kernel BUG at fs/ext4/inode.c:123!; failed 1 of 2 runs
+    c2de0ed96e37  Failed          3.2 s  ext4: be clever�[2J      BUG in ext4_punch_hole; kernel BUG at fs/ext4/inode.c:123!; failed 2 of 2 runs
     61254269674c  Passed         12.3 s  ext4: tidy up
     ");
     assert_snapshot!(run(&dir, "history amy/next punch"), @r"
     fs.ext4.basic.punch on amy/next: fails; first bad commit c2de0ed96e37 (ext4: be clever�[2J); last good commit 61254269674c (ext4: tidy up)
 
-    c2de0ed96e37  Failed   3.2 s  ext4: be clever�[2J  BUG in ext4_punch_hole; kernel BUG at fs/ext4/inode.c:123!; failed 1 of 2 runs
+    c2de0ed96e37  Failed   3.2 s  ext4: be clever�[2J  BUG in ext4_punch_hole; kernel BUG at fs/ext4/inode.c:123!; failed 2 of 2 runs
     61254269674c  Passed  12.3 s  ext4: tidy up
     ");
     assert_snapshot!(run(&dir, "history amy/next mount --json"), @r#"[{"commit":"c2de0ed96e376b348778e76c3c45636dbfcb9864","message":"ext4: be clever\u001b[2J","test":{"name":"fs.ext4.basic.mount","status":"Passed","duration":0,"duration_ms":950,"full_log_bytes":26}},{"commit":"61254269674c99fed74c8a9374bda7d8bac7b943","message":"ext4: tidy up","test":{"name":"fs.ext4.basic.mount","status":"Passed","duration":0,"duration_ms":900}}]"#);
@@ -318,7 +318,7 @@ fn compare() {
     from 61254269674c to c2de0ed96e37
 
     1 broke
-      fs.ext4.basic.punch  BUG in ext4_punch_hole; kernel BUG at fs/ext4/inode.c:123!; failed 1 of 2 runs
+      fs.ext4.basic.punch  BUG in ext4_punch_hole; kernel BUG at fs/ext4/inode.c:123!; failed 2 of 2 runs
 
     1 only in the base
       fs.ext4.basic.xattr  Not run -> no result  no attr tools

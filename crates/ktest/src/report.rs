@@ -339,7 +339,7 @@ pub fn verdict_style(status: Status) -> anstyle::Style {
     let color = match status {
         Status::Passed => AnsiColor::Green,
         Status::Failed => AnsiColor::Red,
-        Status::NotRun | Status::InProgress => AnsiColor::Yellow,
+        Status::NotRun | Status::InProgress | Status::Flaky => AnsiColor::Yellow,
         Status::FailedToRun | Status::Unknown => AnsiColor::Magenta,
     };
     anstyle::Style::new().fg_color(Some(color.into())).bold()

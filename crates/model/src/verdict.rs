@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The published status of a subtest at a commit (docs/formats.md), in the order of the capnp enum.
+/// The status of a subtest at a commit (docs/formats.md), in the order of the capnp enum. An attempt has one of
+/// [`Status::STORED`]; [`Status::Flaky`] follows from several attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
     /// It is running, or was running when the daemon stopped.
@@ -20,22 +21,36 @@ pub enum Status {
     FailedToRun,
     /// The status cannot be read.
     Unknown,
+    /// It failed, and also passed at the same commit with the same kernel: the failure accuses no commit.
+    Flaky,
 }
 
 /// (status, its spelling in text and JSON, its field in JSON counts).
-const TABLE: [(Status, &str, &str); 6] = [
+const TABLE: [(Status, &str, &str); 7] = [
     (Status::InProgress, "In progress", "inprogress"),
     (Status::Passed, "Passed", "passed"),
     (Status::Failed, "Failed", "failed"),
     (Status::NotRun, "Not run", "notrun"),
     (Status::FailedToRun, "Failed to run", "failed_to_run"),
     (Status::Unknown, "Unknown", "unknown"),
+    (Status::Flaky, "Flaky", "flaky"),
 ];
 
 impl Status {
-    /// All statuses, in the order of the capnp enum.
-    pub const ALL: [Self; 6] =
+    /// The statuses of attempts, in the order of the capnp enum.
+    pub const STORED: [Self; 6] =
         [Self::InProgress, Self::Passed, Self::Failed, Self::NotRun, Self::FailedToRun, Self::Unknown];
+
+    /// All statuses; those of attempts come first.
+    pub const ALL: [Self; 7] = [
+        Self::InProgress,
+        Self::Passed,
+        Self::Failed,
+        Self::NotRun,
+        Self::FailedToRun,
+        Self::Unknown,
+        Self::Flaky,
+    ];
 
     /// The spelling in text and JSON: `Failed to run`.
     #[must_use]
@@ -64,7 +79,9 @@ impl fmt::Display for Status {
 
 /// The text is not a status.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a status; they are Passed, Failed, Not run, Failed to run, In progress, Unknown")]
+#[error(
+    "{0:?} is not a status; they are Passed, Failed, Not run, Failed to run, In progress, Unknown, Flaky"
+)]
 pub struct StatusError(String);
 
 impl FromStr for Status {
@@ -178,6 +195,14 @@ pub struct Counts {
     pub inprogress: u32,
     /// Unknown.
     pub unknown: u32,
+    /// Flaky; not counted as failed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub flaky: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde requires")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 impl Counts {
@@ -191,6 +216,7 @@ impl Counts {
             Status::NotRun => self.notrun,
             Status::FailedToRun => self.failed_to_run,
             Status::Unknown => self.unknown,
+            Status::Flaky => self.flaky,
         }
     }
 
@@ -214,6 +240,7 @@ impl Counts {
             Status::NotRun => &mut self.notrun,
             Status::FailedToRun => &mut self.failed_to_run,
             Status::Unknown => &mut self.unknown,
+            Status::Flaky => &mut self.flaky,
         }
     }
 

@@ -132,6 +132,14 @@ impl BranchHistory {
         tests.iter().map(|test| index(*test).map(|at| row.statuses[at])).collect()
     }
 
+    /// The tests with this status at a commit.
+    #[must_use]
+    pub fn tests_with(&self, row: usize, status: Status) -> Vec<TestId> {
+        let Some(row) = self.row(row) else { return Vec::new() };
+        let found = row.ids.iter().zip(row.statuses.iter()).filter(|(_, of)| **of == status);
+        found.map(|(test, _)| *test).collect()
+    }
+
     fn row(&self, row: usize) -> Option<&Row> {
         self.rows.get(row)?.as_ref()
     }
@@ -181,7 +189,7 @@ impl BranchHistory {
         match (newer, status) {
             (Some((Status::FailedToRun, _)), Status::FailedToRun) => {}
             (Some((Status::FailedToRun, newer_row)), _) => self.delta_mut(newer_row).stopped += 1,
-            (Some((Status::Passed | Status::Failed, newer_row)), Status::FailedToRun) => {
+            (Some((Status::Passed | Status::Failed | Status::Flaky, newer_row)), Status::FailedToRun) => {
                 self.delta_mut(newer_row).resumed += 1;
             }
             _ => {}
@@ -262,6 +270,7 @@ mod tests {
             'f' => Status::Failed,
             'r' => Status::FailedToRun,
             'n' => Status::NotRun,
+            'k' => Status::Flaky,
             'i' => Status::InProgress,
             _ => Status::Unknown,
         };
@@ -296,6 +305,21 @@ mod tests {
     }
 
     #[test]
+    fn a_flaky_test_breaks_and_is_fixed_nowhere() {
+        let commits: Vec<&str> = (0..40).map(|row| if row % 2 == 0 { "kf" } else { "pp" }).collect();
+        let history = history(&["flaky", "alternates"], &commits);
+        let of = |wanted: fn(&Delta) -> &Vec<TestId>, test: TestId| {
+            (0..40)
+                .filter(|row| history.delta(*row).is_some_and(|delta| wanted(delta).contains(&test)))
+                .count()
+        };
+        assert_eq!((of(|delta| &delta.broke, 0), of(|delta| &delta.fixed, 0)), (0, 0));
+        assert_eq!((of(|delta| &delta.broke, 1), of(|delta| &delta.fixed, 1)), (20, 19));
+        assert!(history.failures().iter().all(|failure| history.name(failure.test) == "alternates"));
+        assert_eq!(history.statuses(0, &[0]), [Some(Status::Flaky)]);
+    }
+
+    #[test]
     fn a_test_that_always_failed_did_not_break_here() {
         let history = history(&["a"], &["f", "f"]);
         assert!(history.delta(1).unwrap().broke.is_empty());
@@ -308,8 +332,8 @@ mod tests {
         let before = |wanted: &str| {
             letters[row + 1..].iter().flatten().find(|letter| wanted.contains(**letter)).copied()
         };
-        let ran = matches!(here, Some('p' | 'f'));
-        let failed_to_run_before = before("pfrn") == Some('r');
+        let ran = matches!(here, Some('p' | 'f' | 'k'));
+        let failed_to_run_before = before("pfrnk") == Some('r');
         (
             here == Some('f') && before("pf") == Some('p'),
             here == Some('p') && before("pf") == Some('f'),
@@ -322,7 +346,7 @@ mod tests {
         /// The commits have different tests: each row has only some of the three.
         #[test]
         fn deltas_and_failures_match_the_definition(
-            rows in proptest::collection::vec(("[pfrni?]{3}|-", 0_usize..5), 0..12),
+            rows in proptest::collection::vec(("[pfrnki?]{3}|-", 0_usize..5), 0..12),
         ) {
             const SETS: [&[usize]; 5] = [&[0, 1, 2], &[0, 1, 2], &[0, 2], &[2], &[1, 0]];
             let all = ["a", "b", "c"];
@@ -351,6 +375,7 @@ mod tests {
                 let status = |letter: &Option<char>| letter.map(|letter| match letter {
                     'p' => Status::Passed,
                     'f' => Status::Failed,
+                    'k' => Status::Flaky,
                     _ => Status::Unknown,
                 });
                 let mut of_test: Vec<_> = history

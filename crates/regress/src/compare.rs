@@ -22,7 +22,9 @@ pub enum ChangeKind {
     Fixed,
     /// Fails on both sides.
     StillFailing,
-    /// Passed or failed in the base; not run or failed to run in the head.
+    /// Flaky on one side, and passed, failed or flaky on the other: neither side accuses a commit.
+    Flaky,
+    /// Passed, failed or flaky in the base; not run or failed to run in the head.
     Stopped,
     /// Not run or failed to run in the base; passes in the head.
     Resumed,
@@ -70,8 +72,8 @@ pub struct KindRow {
 }
 
 /// All kinds in display order: regressions first.
-pub const KINDS: [KindRow; 9] = {
-    use ChangeKind::{Broke, Failing, Fixed, Gone, New, Resumed, Slower, StillFailing, Stopped};
+pub const KINDS: [KindRow; 10] = {
+    use ChangeKind::{Broke, Failing, Fixed, Flaky, Gone, New, Resumed, Slower, StillFailing, Stopped};
     use Direction::{Better, Doubtful, Neutral, Worse};
     const fn row(
         kind: ChangeKind,
@@ -86,6 +88,7 @@ pub const KINDS: [KindRow; 9] = {
         row(Failing, "failing, no verdict in the base", Worse, ExplainedBy::Head),
         row(Fixed, "fixed", Better, ExplainedBy::Base),
         row(StillFailing, "failing on both sides", Worse, ExplainedBy::Head),
+        row(Flaky, "flaky", Doubtful, ExplainedBy::Head),
         row(Stopped, "no longer run", Doubtful, ExplainedBy::Head),
         row(Resumed, "now run and passing", Better, ExplainedBy::Base),
         row(Slower, "much slower", Doubtful, ExplainedBy::Head),
@@ -170,15 +173,16 @@ pub fn compare<'a>(base: &'a [TestEntry], head: &'a [TestEntry]) -> Comparison<'
 }
 
 fn kind(base: Option<&TestEntry>, head: Option<&TestEntry>) -> Option<ChangeKind> {
-    use Status::{Failed, Passed};
+    use Status::{Failed, Flaky, Passed};
     let (Some(old), Some(new)) = (base, head) else {
         return match head {
             None => Some(ChangeKind::Gone),
-            Some(new) if new.decisive.status == Failed => Some(ChangeKind::Failing),
+            Some(new) if new.status() == Failed => Some(ChangeKind::Failing),
             Some(_) => Some(ChangeKind::New),
         };
     };
-    match (old.decisive.status, new.decisive.status) {
+    match (old.status(), new.status()) {
+        (Flaky, Passed | Failed | Flaky) | (_, Flaky) => Some(ChangeKind::Flaky),
         (Passed, Failed) => Some(ChangeKind::Broke),
         (Failed, Failed) => Some(ChangeKind::StillFailing),
         (_, Failed) => Some(ChangeKind::Failing),
@@ -189,7 +193,7 @@ fn kind(base: Option<&TestEntry>, head: Option<&TestEntry>) -> Option<ChangeKind
         (_, Passed) => Some(ChangeKind::Resumed),
         // The head has no verdict yet.
         (_, Status::InProgress) => None,
-        (Passed | Failed, _) => Some(ChangeKind::Stopped),
+        (Passed | Failed | Flaky, _) => Some(ChangeKind::Stopped),
         _ => None,
     }
 }

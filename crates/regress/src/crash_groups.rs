@@ -90,10 +90,12 @@ pub enum CrashSource {
     File,
 }
 
-/// Groups the crashes of a branch. `crash` returns the crash of a test at a row, if it crashed.
+/// Groups the crashes of a branch. `flaky_rows` are the commits with flaky failures. `crash` returns the crash of a test at a
+/// row, if it crashed.
 pub fn crash_groups(
     history: &BranchHistory,
     source: CrashSource,
+    flaky_rows: impl IntoIterator<Item = usize>,
     mut crash: impl FnMut(usize, &str) -> Option<Crash>,
 ) -> CrashGroups {
     let mut groups: BTreeMap<String, CrashGroup> = BTreeMap::new();
@@ -115,22 +117,39 @@ pub fn crash_groups(
         };
         read += rows.len();
         for row in rows {
-            let Some(crash) = crash(row, name) else { continue };
-            let title = crash.title.clone();
-            let group = groups.entry(title.clone()).or_insert_with(|| CrashGroup::new(title, row));
-            group.add(row, name, crash, stretch.still_fails() && row == stretch.last_bad);
+            let is_latest = stretch.still_fails() && row == stretch.last_bad;
+            add(&mut groups, row, name, crash(row, name), is_latest);
         }
+    }
+    let flaky = flaky_rows.into_iter().flat_map(|row| {
+        history.tests_with(row, Status::Flaky).into_iter().map(move |test| (row, history.name(test)))
+    });
+    for (row, name) in flaky.take(verdicts_max) {
+        add(&mut groups, row, name, crash(row, name), false);
     }
     let mut groups: Vec<CrashGroup> = groups.into_values().collect();
     groups.sort_by_key(|group| (!group.still_occurs, group.last_row, group.first_row));
     CrashGroups { groups, is_sampled }
 }
 
+fn add(
+    groups: &mut BTreeMap<String, CrashGroup>,
+    row: usize,
+    test: &str,
+    crash: Option<Crash>,
+    is_latest: bool,
+) {
+    let Some(crash) = crash else { return };
+    let title = crash.title.clone();
+    let group = groups.entry(title.clone()).or_insert_with(|| CrashGroup::new(title, row));
+    group.add(row, test, crash, is_latest);
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use model::Status::{Failed, Passed};
+    use model::Status::{Failed, Flaky, Passed};
 
     use super::*;
     use crate::{CommitStatuses, Names};
@@ -150,12 +169,14 @@ mod tests {
             &[Failed, Passed, Failed],
             &[Failed, Failed, Passed],
             &[Failed, Passed, Passed],
-            &[Passed; 3],
+            &[Passed, Flaky, Passed],
         ]);
         // Within one stretch of failures, test `a` crashes in three ways.
         let crash = |row: usize, test: &str| {
             let title = match (row, test) {
                 (2, "a") | (1, "b") => "X",
+                // A flaky crash is a crash.
+                (3, "b") => "W",
                 (1, "a") => "Z",
                 (0, "a") => "Y",
                 _ => return None,
@@ -163,7 +184,7 @@ mod tests {
             let started = Some(100 - i64::try_from(row).unwrap());
             Some(Crash { title: title.into(), host: Some(format!("farm{row}")), started })
         };
-        let CrashGroups { groups, is_sampled } = crash_groups(&history, CrashSource::File, crash);
+        let CrashGroups { groups, is_sampled } = crash_groups(&history, CrashSource::File, [3], crash);
         assert!(!is_sampled);
         let found = groups.iter().map(|group| {
             let sizes = (group.hits, group.tests.len(), group.hosts.len());
@@ -171,7 +192,12 @@ mod tests {
         });
         assert_eq!(
             found.collect::<Vec<_>>(),
-            [("Y", 0, 0, (1, 1, 1), true), ("Z", 1, 1, (1, 1, 1), false), ("X", 2, 1, (2, 2, 2), false)]
+            [
+                ("Y", 0, 0, (1, 1, 1), true),
+                ("Z", 1, 1, (1, 1, 1), false),
+                ("X", 2, 1, (2, 2, 2), false),
+                ("W", 3, 3, (1, 1, 1), false)
+            ]
         );
         assert_eq!((groups[2].times, groups[2].commits()), (Some((98, 99)), 2));
     }
@@ -181,13 +207,13 @@ mod tests {
         let rows = vec![[Failed; 2].as_slice(); VERDICTS_MAX];
         let history = history(&rows);
         let mut read = 0;
-        let found = crash_groups(&history, CrashSource::File, |_, _| {
+        let found = crash_groups(&history, CrashSource::File, [], |_, _| {
             read += 1;
             Some(Crash { title: "X".into(), ..Crash::default() })
         });
         assert!(found.is_sampled);
         assert_eq!((read, found.groups[0].commits()), (VERDICTS_MAX + 2, VERDICTS_MAX));
-        let found = crash_groups(&history, CrashSource::Table, |_, _| {
+        let found = crash_groups(&history, CrashSource::Table, [], |_, _| {
             Some(Crash { title: "X".into(), ..Crash::default() })
         });
         assert!(!found.is_sampled);

@@ -69,7 +69,10 @@ impl Search {
                 }
                 None
             }
-            Status::NotRun | Status::FailedToRun | Status::InProgress | Status::Unknown => None,
+            // Flaky: it both passes and fails here, so it neither begins nor ends a stretch.
+            Status::NotRun | Status::FailedToRun | Status::InProgress | Status::Unknown | Status::Flaky => {
+                None
+            }
         }
     }
 
@@ -124,7 +127,7 @@ pub fn first_bad<'a>(
 /// been broken by any of them.
 #[must_use]
 pub fn untested_before(newest_first: &[BranchEntry], row: usize) -> usize {
-    let judged = |counts: &Counts| counts.get(Status::Passed) + counts.get(Status::Failed) > 0;
+    let judged = |counts: &Counts| counts.passed + counts.failed > 0;
     let older = newest_first.get(row + 1..).unwrap_or_default();
     older.iter().take_while(|entry| !judged(&entry.counts)).count()
 }
@@ -142,6 +145,7 @@ mod tests {
             'f' => Status::Failed,
             'r' => Status::FailedToRun,
             'n' => Status::NotRun,
+            'k' => Status::Flaky,
             'i' => Status::InProgress,
             '?' => Status::Unknown,
             _ => return None,
@@ -165,6 +169,10 @@ mod tests {
         assert_eq!(of("-frf-pf"), [stretch(1..=3, (None, Some(5))), stretch(6..=6, (Some(5), None))]);
         assert_eq!(of("-frf-pf")[0].untested_between(), 1);
         assert_eq!(of("ff-"), [stretch(0..=1, (None, None))]);
+        // A flaky failure is no first bad commit, but its commit may be what made the test flaky.
+        assert_eq!(of("kpkpk"), []);
+        assert_eq!(of("kfkp"), [stretch(1..=1, (None, Some(3)))]);
+        assert_eq!(of("kfkp")[0].untested_between(), 1);
         assert_eq!(of("p-prfp"), [stretch(4..=4, (Some(2), Some(5)))]);
     }
 
@@ -203,7 +211,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn stretches_match_the_definition(letters in "[pfrni?-]{0,20}") {
+        fn stretches_match_the_definition(letters in "[pfrnki?-]{0,20}") {
             let found = of(&letters);
             let letters: Vec<char> = letters.chars().collect();
             proptest::prop_assert_eq!(&found, &naive(&letters));
@@ -211,7 +219,7 @@ mod tests {
 
         /// A search that stops early gives the same result as a search of the whole branch.
         #[test]
-        fn the_first_bad_commit_of_a_failing_test(older in "[pfrni?-]{0,20}") {
+        fn the_first_bad_commit_of_a_failing_test(older in "[pfrnki?-]{0,20}") {
             let names: Names = ["a"].map(Box::from).into();
             let row = |letter| Some(CommitStatuses { names: Arc::clone(&names), statuses: [status(letter)?].into() });
             let found = first_bad(&["a"], older.chars().map(row));

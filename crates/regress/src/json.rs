@@ -4,7 +4,7 @@
 
 use model::{BranchRef, Counts, Status};
 use results::json::SuspicionRow;
-use results::{BranchEntry, CommitResults};
+use results::{BranchEntry, CommitResults, TestEntry};
 use serde::{Deserialize, Serialize};
 
 use crate::compare::{Change, ChangeKind, Comparison};
@@ -111,8 +111,8 @@ impl From<&Change<'_>> for ChangeRow {
         Self {
             name: change.name().to_owned(),
             change: change.kind,
-            base: change.base.map(|entry| entry.decisive.status),
-            head: change.head.map(|entry| entry.decisive.status),
+            base: change.base.map(TestEntry::status),
+            head: change.head.map(TestEntry::status),
             reason: explanation.and_then(|entry| entry.decisive.reason.clone()),
             crash: explanation.and_then(|entry| entry.decisive.crash.clone()),
         }

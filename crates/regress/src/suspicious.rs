@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use belief::HostClass;
 use model::{CommitId, Counts, HostName, ResultKey, StatusSnapshot};
 use results::BranchEntry;
 use results::json::SuspicionRow;
@@ -140,21 +141,7 @@ fn is_fraction(now: Duration, before: Duration) -> bool {
 
 /// Whether two hosts belong to one class: their names differ only in numbers, as is usual for equal machines.
 fn is_of_one_class(a: Option<&HostName>, b: Option<&HostName>) -> bool {
-    let stem = |host: &HostName| -> String {
-        let mut stem = String::new();
-        for c in host.as_str().chars() {
-            match (c.is_ascii_digit(), stem.ends_with('0')) {
-                (true, false) => stem.push('0'),
-                (true, true) => {}
-                (false, _) => stem.push(c),
-            }
-        }
-        stem
-    };
-    match (a, b) {
-        (Some(a), Some(b)) => stem(a) == stem(b),
-        (a, b) => a == b,
-    }
+    a.map(HostClass::of) == b.map(HostClass::of)
 }
 
 /// The commits to compare the commit at `row` with, newest first: older ones at which a test passed. A commit that does

@@ -13,6 +13,7 @@ struct BranchEntry {
   duration @8 :UInt64;      # s, of all tests together
 
   durationMs @9 :UInt64;    # added by ktest-ci; 0: use duration
+  flaky @10 :UInt32;        # of the failed ones
 }
 
 struct BranchLog {

@@ -63,7 +63,8 @@ struct TestResults {
   unknown @10 :UInt32;
   totalMs @11 :UInt64;      # sum of the durations
   keysHash @12 :UInt64;     # of the names, in order: equal hash, same names; 0: these summary fields are not filled
-  statuses @13 :Data;       # one byte per entry, in order
+  statuses @13 :Data;       # one byte per entry, in order; 6: failed and flaky
   durationsMs @14 :List(UInt32);
   runs @15 :List(Run);
+  flaky @16 :UInt32;        # of the failed ones
 }

@@ -49,10 +49,7 @@ impl Reader {
         }
         let Some(results) = self.commit(commit)? else { return Ok(None) };
         let keys_hash = keys_hash(results.entries.iter().map(|entry| &entry.key));
-        Ok(Some(Statuses {
-            keys_hash,
-            statuses: results.entries.iter().map(|entry| entry.decisive.status).collect(),
-        }))
+        Ok(Some(Statuses { keys_hash, statuses: results.entries.iter().map(TestEntry::status).collect() }))
     }
 
     /// The durations of the tests of a commit, in the order of the test names; `None` if there are no results.
@@ -245,7 +242,7 @@ impl Reader {
         let Some(results) = self.commit(commit)? else { return Ok(Vec::new()) };
         let keys = results.entries.iter().map(|entry| &entry.key);
         let ids = verdict_table.remember(keys_hash(keys.clone()), keys);
-        let wanted = ids.iter().zip(&results.entries).filter(|(_, entry)| is_wanted(entry.decisive.status));
+        let wanted = ids.iter().zip(&results.entries).filter(|(_, entry)| is_wanted(entry.status()));
         Ok(wanted.map(|(id, _)| *id).collect())
     }
 }

@@ -3,9 +3,13 @@
 //! The fields that every dashboard has come first; the others are absent if unknown. Each view can be converted back to
 //! the plain types, so that a client with only the JSON shows the same as one with the files.
 
+use std::fmt;
+
+use belief::{FailureRate, HostClass};
 use model::{BranchName, Counts, Status, StatusSnapshot, UserName};
 use serde::{Deserialize, Serialize};
 
+use crate::flaky::FlakyEntry;
 use crate::types::{Attempt, BranchEntry, CommitResults, HistoryEntry, TestEntry, duration, millis_of};
 
 /// A user and the branches: the view of one user; the view of all users is a list of these.
@@ -144,9 +148,29 @@ pub struct TestRow {
     /// The size of the plain log of the VM run in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full_log_bytes: Option<u64>,
+    /// Present if the failure is flaky; its status is `Failed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flaky: Option<FlakyAttempts>,
     /// The attempts other than the decisive one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub other_attempts: Vec<AttemptRow>,
+}
+
+/// The attempts of a flaky test at a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlakyAttempts {
+    /// The number that failed.
+    pub failed: u32,
+    /// The number that failed or passed.
+    pub runs: u32,
+}
+
+impl FlakyAttempts {
+    fn of(entry: &TestEntry) -> Option<Self> {
+        let failed = entry.attempts_in(Status::Failed);
+        let runs = failed + entry.attempts_in(Status::Passed);
+        (entry.status() == Status::Flaky).then_some(Self { failed, runs })
+    }
 }
 
 impl From<&TestEntry> for TestRow {
@@ -166,6 +190,7 @@ impl From<&TestEntry> for TestRow {
             image_hash: attempt.image_hash.as_deref().map(Into::into),
             log_bytes: (attempt.log_bytes != 0).then_some(attempt.log_bytes),
             full_log_bytes: (attempt.full_log_bytes != 0).then_some(attempt.full_log_bytes),
+            flaky: FlakyAttempts::of(entry),
             other_attempts: entry.others.iter().map(AttemptRow::from).collect(),
         }
     }
@@ -217,6 +242,9 @@ pub struct AttemptRow {
     /// The host that it ran on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// The kernel id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
 }
 
 impl From<&Attempt> for AttemptRow {
@@ -229,6 +257,7 @@ impl From<&Attempt> for AttemptRow {
             reason: attempt.reason.clone(),
             crash: attempt.crash.clone(),
             host: attempt.host.as_ref().map(ToString::to_string),
+            kernel: attempt.kernel.as_ref().map(ToString::to_string),
         }
     }
 }
@@ -242,6 +271,7 @@ impl AttemptRow {
             reason: self.reason,
             crash: self.crash,
             host: self.host.and_then(|host| host.parse().ok()),
+            kernel: self.kernel.and_then(|kernel| kernel.parse().ok()),
             ..Attempt::new(self.status)
         }
     }
@@ -278,6 +308,77 @@ impl HistoryRow {
             message: self.message,
             entry: self.test.and_then(TestRow::entry),
         })
+    }
+}
+
+/// A flaky test of a branch. The view is a list of these, sorted by name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FlakyRow {
+    /// The result key.
+    pub name: String,
+    /// The failure rate over the newest 100 commits with results.
+    #[serde(flatten)]
+    pub rate: RateRow,
+    /// The oldest of these commits at which it failed and passed.
+    pub since: String,
+    /// The number of commits at which it did so.
+    pub commits: usize,
+    /// The rate per class of hosts: hosts with names that differ only in numbers.
+    pub hosts: Vec<HostRow>,
+}
+
+/// A failure rate.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RateRow {
+    /// The number of attempts that failed.
+    pub failed: u32,
+    /// The number of attempts that failed or passed.
+    pub runs: u32,
+    /// The lower end of the 95 % interval (Jeffreys), from 0 to 1.
+    pub low: f64,
+    /// Its upper end.
+    pub high: f64,
+}
+
+/// A failure rate on a class of hosts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostRow {
+    /// The name of the hosts, with `*` in place of numbers.
+    pub host: String,
+    /// The failure rate there.
+    #[serde(flatten)]
+    pub rate: RateRow,
+}
+
+impl From<FailureRate> for RateRow {
+    fn from(rate: FailureRate) -> Self {
+        // Four digits, so that each reader of the text has the same number.
+        let rounded = |share: f64| (share * 1e4).round() / 1e4;
+        Self { failed: rate.failures, runs: rate.attempts, low: rounded(rate.low), high: rounded(rate.high) }
+    }
+}
+
+/// `33 % (22 to 46 %)`: the share that failed, and the interval.
+impl fmt::Display for RateRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let share = f64::from(self.failed) / f64::from(self.runs.max(1));
+        write!(f, "{:.0} % ({:.0} to {:.0} %)", share * 100.0, self.low * 100.0, self.high * 100.0)
+    }
+}
+
+impl From<&FlakyEntry> for FlakyRow {
+    fn from(FlakyEntry { key, flaky }: &FlakyEntry) -> Self {
+        let host = |(class, rate): (&HostClass, &FailureRate)| HostRow {
+            host: class.to_string(),
+            rate: (*rate).into(),
+        };
+        Self {
+            name: key.to_string(),
+            rate: flaky.rate.into(),
+            since: flaky.since.to_string(),
+            commits: flaky.experiments,
+            hosts: flaky.by_class.iter().map(host).collect(),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ pub mod disk;
 mod durations;
 mod error;
 mod files;
+mod flaky;
 mod history;
 mod import;
 mod journal;
@@ -37,6 +38,7 @@ mod writer;
 
 pub use db::backup;
 pub use error::{Error, Result};
+pub use flaky::{FlakyEntry, flaky_in};
 pub use history::Statuses;
 pub use import::Imported;
 pub use journal::checked_line;

@@ -29,6 +29,7 @@ mod root {
     pub const UNKNOWN: u64 = 36;
     pub const TOTAL_MS: u64 = 40;
     pub const KEYS_HASH: u64 = 48;
+    pub const FLAKY: u64 = 56;
     pub const STATUSES: u64 = 3;
     pub const DURATIONS: u64 = 4;
 }
@@ -76,13 +77,15 @@ impl Peek {
     /// The sums over all tests.
     pub fn summary(&self) -> Option<Summary> {
         let count = |at| u32::try_from(self.data::<4>(self.root, at)).ok();
+        let flaky = count(root::FLAKY)?;
         let counts = Counts {
             passed: count(root::PASSED)?,
-            failed: count(root::FAILED)?,
+            failed: count(root::FAILED)?.saturating_sub(flaky),
             notrun: count(root::NOTRUN)?,
             failed_to_run: count(root::FAILED_TO_RUN)?,
             inprogress: count(root::INPROGRESS)?,
             unknown: count(root::UNKNOWN)?,
+            flaky,
         };
         Some(Summary { counts, duration: Duration::from_millis(self.data::<8>(self.root, root::TOTAL_MS)) })
     }
@@ -222,7 +225,7 @@ fn status(code: u64) -> Status {
 mod tests {
     use super::*;
     use crate::codec::{Mark, encode_commit};
-    use crate::types::{CommitResults, TestEntry};
+    use crate::types::{Attempt, CommitResults, TestEntry};
 
     /// If a function returns `None`, the whole blob is read instead, so only this test detects a wrong offset.
     #[test]
@@ -242,12 +245,15 @@ mod tests {
         entries[1].decisive.number = 3;
         entries[1].decisive.log_bytes = 7;
         entries[1].decisive.full_log_bytes = 8;
+        entries.push(TestEntry::new("e.f".parse().unwrap(), Status::Failed));
+        let passed = Attempt { number: 2, ..Attempt::new(Status::Passed) };
+        entries[3].others.push(passed);
         let results = CommitResults { commit: "0".repeat(40).parse().unwrap(), message: "m".into(), entries };
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), encode_commit(&results, Mark::default())).unwrap();
         let peek = Peek::open(file.path()).unwrap();
         assert_eq!(peek.summary().unwrap().counts, results.counts());
-        assert_eq!(peek.statuses().unwrap(), [Status::Passed, Status::Failed, Status::Passed]);
+        assert_eq!(peek.statuses().unwrap(), [Status::Passed, Status::Failed, Status::Passed, Status::Flaky]);
         assert_eq!(peek.durations().unwrap()[1], Duration::from_millis(1500));
     }
 }

@@ -61,7 +61,7 @@ fn status_line(entry: &TestEntry) -> String {
     match entry.decisive.status {
         Status::InProgress => "IN PROGRESS\n".into(),
         Status::Passed => format!("========= PASSED {name} in {seconds}s\n"),
-        Status::Failed => format!("========= FAILED {name} in {seconds}s\n"),
+        Status::Failed | Status::Flaky => format!("========= FAILED {name} in {seconds}s\n"),
         Status::NotRun => {
             let reason = entry.decisive.reason.as_deref().unwrap_or("");
             format!("========= NOTRUN {name} in {seconds}s: {reason}\n")

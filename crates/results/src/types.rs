@@ -26,7 +26,7 @@ impl CommitResults {
     /// The number of tests by status.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        self.entries.iter().map(|entry| entry.decisive.status).collect()
+        self.entries.iter().map(TestEntry::status).collect()
     }
 
     /// The sum of the durations of all tests.
@@ -315,7 +315,7 @@ impl Summary {
     pub(crate) fn of(results: &CommitResults, mut keep: impl FnMut(&ResultKey) -> bool) -> Self {
         let mut summary = Self::default();
         for entry in results.entries.iter().filter(|entry| keep(&entry.key)) {
-            summary.add(entry.decisive.status, entry.decisive.duration);
+            summary.add(entry.status(), entry.decisive.duration);
         }
         summary
     }

@@ -71,6 +71,12 @@ impl Links<'_> {
         format!("{}/ci?{}&crashes", self.mount, BranchQuery(at))
     }
 
+    /// The flaky tests of a branch.
+    #[must_use]
+    pub fn flaky(&self, at: &BranchRef) -> String {
+        format!("{}/ci?{}&flaky", self.mount, BranchQuery(at))
+    }
+
     /// The comparison of two commits or branches.
     #[must_use]
     pub fn compare(&self, user: Option<&UserName>, base: &str, head: &str) -> String {

@@ -48,6 +48,8 @@ pub enum Route {
     },
     /// The crashes on a branch, by title.
     Crashes(BranchRef),
+    /// The flaky tests of a branch.
+    Flaky(BranchRef),
     /// The comparison of two commits, or of the tips of two branches.
     Compare(CompareRoute),
     /// The results of one test on the commits of a branch.

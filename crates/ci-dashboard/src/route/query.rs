@@ -117,6 +117,9 @@ impl Query {
         if self.has("crashes") {
             return Ok(Route::Crashes(at));
         }
+        if self.has("flaky") {
+            return Ok(Route::Flaky(at));
+        }
         let (test, from, untested) = (self.given("test"), self.name("from")?, self.has("untested"));
         Ok(Route::Branch { at, test, from, untested })
     }

@@ -175,6 +175,7 @@ mod tests {
                 },
             ),
             ("user=a&branch=b&crashes", Route::Crashes("a/b".parse().unwrap())),
+            ("user=a&branch=b&flaky", Route::Flaky("a/b".parse().unwrap())),
         ] {
             assert_eq!(of(&format!("/ci?{query}")), Ok(expected), "{query}");
         }

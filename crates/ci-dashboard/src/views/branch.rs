@@ -41,6 +41,7 @@ struct BranchPage<'a> {
     test: &'a str,
     all_href: String,
     crashes_href: String,
+    flaky_href: String,
     compare_href: String,
     failing_heading: String,
     failing_note: String,
@@ -188,6 +189,7 @@ fn render(
 ) -> Result<Response, Problem> {
     let links = context.links();
     let running = entries.iter().filter(|entry| entry.counts.inprogress > 0).count();
+    let is_flaky = entries.iter().any(|entry| entry.counts.flaky > 0);
     let all_failures = history.failures();
     let distinct = distinct(all_failures);
     let shown = &distinct[..distinct.len().min(COLUMNS_MAX)];
@@ -216,6 +218,7 @@ fn render(
         test,
         all_href: links.branch(at),
         crashes_href: if all_failures.is_empty() { String::new() } else { links.crashes(at) },
+        flaky_href: if is_flaky { links.flaky(at) } else { String::new() },
         compare_href: links.compare(Some(&at.user), at.branch.as_str(), ""),
         failing_heading: failing_heading(all_failures),
         failing_note: if distinct.len() > shown.len() {

@@ -90,8 +90,7 @@ pub fn view(context: Context<'_>, route: &CommitRoute, format: Format) -> Result
         results.message = context.store.reader().listed_message(&route.sha)?.unwrap_or_default();
     }
     let wanted = |entry: &TestEntry| {
-        route.status.is_none_or(|status| entry.decisive.status == status)
-            && filter.matches(entry.key.as_str())
+        route.status.is_none_or(|status| entry.status() == status) && filter.matches(entry.key.as_str())
     };
     context.store.cache_names(&results);
     let suspicious =
@@ -152,13 +151,13 @@ fn listed_and_folded<'a>(
     route: &CommitRoute,
     matching: &[&'a TestEntry],
 ) -> (Vec<&'a TestEntry>, Vec<&'a TestEntry>) {
-    let is_chosen = |entry: &&TestEntry| route.status.is_none_or(|status| entry.decisive.status == status);
+    let is_chosen = |entry: &&TestEntry| route.status.is_none_or(|status| entry.status() == status);
     let mut chosen: Vec<&TestEntry> = matching.iter().copied().filter(is_chosen).collect();
-    chosen.sort_by_key(|entry| urgency(entry.decisive.status));
+    chosen.sort_by_key(|entry| urgency(entry.status()));
     if route.status.is_some() || chosen.len() <= ROWS_MAX {
         return (chosen, Vec::new());
     }
-    let quiet = |entry: &TestEntry| matches!(entry.decisive.status, Status::Passed | Status::NotRun);
+    let quiet = |entry: &TestEntry| matches!(entry.status(), Status::Passed | Status::NotRun);
     chosen.into_iter().partition(|entry| !quiet(entry))
 }
 
@@ -188,7 +187,7 @@ fn coverage_href(context: Context<'_>, route: &CommitRoute, results: &CommitResu
 fn failing_command(context: Context<'_>, route: &CommitRoute, shown: &[&TestEntry]) -> String {
     shown
         .iter()
-        .find(|entry| entry.decisive.status == Status::Failed)
+        .find(|entry| entry.status() == Status::Failed)
         .and_then(|entry| context.tests.command(&route.sha, entry.key.as_str()))
         .unwrap_or_default()
 }
@@ -214,7 +213,7 @@ fn render(
     // The tests that match the filter. The tabs count them, and the status selects among them.
     let matching: Vec<&TestEntry> =
         results.entries.iter().filter(|entry| filter.matches(entry.key.as_str())).collect();
-    let counts: Counts = matching.iter().map(|entry| entry.decisive.status).collect();
+    let counts: Counts = matching.iter().map(|entry| entry.status()).collect();
     let (listed, folded_rows) = listed_and_folded(route, &matching);
     let pages = listed.len().div_ceil(ROWS_MAX).max(1);
     let number = route.page.min(pages - 1);
@@ -309,7 +308,7 @@ fn body(message: &str) -> String {
 /// The common reason if no test could run, which is usually that the kernel does not build.
 fn headline(entries: &[TestEntry]) -> Option<Headline> {
     let first = entries.first()?;
-    if !entries.iter().all(|entry| entry.decisive.status == Status::FailedToRun) {
+    if !entries.iter().all(|entry| entry.status() == Status::FailedToRun) {
         return None;
     }
     let reason = first.decisive.reason.clone().unwrap_or_default();

@@ -259,15 +259,15 @@ fn row(context: Context<'_>, change: &Change<'_>, base: &ComparedCommit, head: &
     let crash = explanation.and_then(|entry| entry.decisive.crash.as_deref());
     let reason = explanation.and_then(|entry| entry.decisive.reason.as_deref());
     let mut href = context.links().test(commit.as_str(), name);
-    if change.head.is_some_and(|entry| entry.decisive.status == Status::Failed) {
+    if change.head.is_some_and(|entry| matches!(entry.status(), Status::Failed | Status::Flaky)) {
         href.push_str("#failure");
     }
     Row {
         file: file.into(),
         subtest: subtest.into(),
         href,
-        base: change.base.map(|entry| entry.decisive.status),
-        head: change.head.map(|entry| entry.decisive.status),
+        base: change.base.map(results::TestEntry::status),
+        head: change.head.map(results::TestEntry::status),
         crash: cut(crash.unwrap_or(""), REASON_MAX),
         reason: cut(crate::page::beyond_crash(reason, crash), REASON_MAX),
         was: change.base.map(|entry| Took(entry.decisive.duration).to_string()).unwrap_or_default(),

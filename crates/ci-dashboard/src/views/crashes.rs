@@ -53,16 +53,17 @@ struct TestLink {
 pub fn view(context: Context<'_>, at: &BranchRef, format: Format) -> Result<Response, Problem> {
     let entries = context.store.branch(at)?;
     let history = context.store.history(&entries);
+    let flaky = entries.iter().enumerate().filter(|(_, entry)| entry.counts.flaky > 0).map(|(row, _)| row);
     let found = match context.store.reader().crashes(at) {
         Some(crashes) => {
             let mut known = known(crashes);
-            crash_groups(&history, CrashSource::Table, |row, test| {
+            crash_groups(&history, CrashSource::Table, flaky, |row, test| {
                 known.get_mut(&entries.get(row)?.commit)?.remove(test)
             })
         }
-        None => {
-            crash_groups(&history, CrashSource::File, |row, test| crash(context, entries.get(row)?, test))
-        }
+        None => crash_groups(&history, CrashSource::File, flaky, |row, test| {
+            crash(context, entries.get(row)?, test)
+        }),
     };
     if format == Format::Json {
         let rows: Vec<_> = found.groups.iter().map(|group| CrashRow::new(group, &entries)).collect();

@@ -1,8 +1,8 @@
 //! The failure columns of a branch page: one column per failing test, so that a reader sees at which commit it turns
 //! red.
 //!
-//! A column is thick where the test fails, thin where it passes, dashed where it failed to run, and empty where there
-//! is no result: the shape carries the status, and the color repeats it. One `path` per status and row keeps a row
+//! A column is thick where the test fails, thin where it passes, half thick where it is flaky, dashed where it failed
+//! to run, and empty where there is no result: the shape carries the status, and the color repeats it. One `path` per status and row keeps a row
 //! small.
 
 use model::Status;
@@ -35,6 +35,7 @@ pub fn paths(statuses: &[Option<Status>]) -> Vec<ColumnPath> {
         let left = column * COLUMN_WIDTH;
         let (class, shape) = match status {
             Some(Status::Failed) => ('f', format!("M{} 0h7v10h-7z", left + 2)),
+            Some(Status::Flaky) => ('k', format!("M{} 0h7v4h-7zM{} 4h1v6h-1z", left + 2, left + 5)),
             Some(Status::Passed) => ('p', format!("M{} 0h1v10h-1z", left + 5)),
             Some(Status::FailedToRun | Status::Unknown) => {
                 ('r', format!("M{} 0h3v3h-3zM{0} 6h3v3h-3z", left + 4))

@@ -125,7 +125,7 @@ pub fn badge(context: Context<'_>, at: &BranchRef) -> Result<Response, Problem> 
     let fill = match status {
         Status::Passed => "#1d7440",
         Status::Failed => "#b3231a",
-        Status::FailedToRun => "#8a5300",
+        Status::FailedToRun | Status::Flaky => "#8a5300",
         Status::InProgress => "#1a5fa6",
         Status::NotRun | Status::Unknown => "#5b626b",
     };

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use askama::Template;
+use belief::FlakyTest;
 use model::{ResultKey, Status};
 use regress::first_bad::{Stretch, stretches};
-use results::json::HistoryRow;
-use results::{HistoryEntry, TestEntry};
+use results::json::{HistoryRow, RateRow};
+use results::{HistoryEntry, TestEntry, flaky_in};
 
 use super::testlist::host;
 use super::{CommitLink, Context};
@@ -30,6 +31,7 @@ struct HistoryPage<'a> {
     file: &'a str,
     subtest: &'a str,
     summary: String,
+    flaky: String,
     plot: Option<Plot>,
     hosts: Vec<HostLine>,
     rows: Vec<Line>,
@@ -111,23 +113,33 @@ pub fn view(
         file,
         subtest,
         summary: summary(&history),
+        flaky: flaky_in(&history).map(|flaky| flaky_words(&flaky)).unwrap_or_default(),
         plot: plot(&history),
         hosts: hosts(&history),
         rows: lines(context, at, key, &history),
     })
 }
 
+/// `flaky 3 of 25, 12 % (4 to 28 %) since 2dce4baa960c`.
+fn flaky_words(flaky: &FlakyTest) -> String {
+    format!("{flaky}, {} since {}", RateRow::from(flaky.rate), flaky.since.short())
+}
+
 fn summary(history: &[HistoryEntry]) -> String {
     let count = |wanted| {
         history
             .iter()
-            .filter(|commit| commit.entry.as_ref().is_some_and(|entry| entry.decisive.status == wanted))
+            .filter(|commit| commit.entry.as_ref().is_some_and(|entry| entry.status() == wanted))
             .count()
     };
     let (passed, failed) = (count(Status::Passed), count(Status::Failed));
-    match passed + failed {
+    let flaky = count(Status::Flaky);
+    match passed + failed + flaky {
         0 => format!("neither passed nor failed on {}", history.len().plural("commit")),
-        judged => format!("passed on {passed} of {} ({} %)", judged.plural("commit"), passed * 100 / judged),
+        judged => {
+            let flaky = if flaky > 0 { format!(", flaky on {flaky}") } else { String::new() };
+            format!("passed on {passed} of {} ({} %){flaky}", judged.plural("commit"), passed * 100 / judged)
+        }
     }
 }
 
@@ -177,7 +189,7 @@ fn plot(history: &[HistoryEntry]) -> Option<Plot> {
     let passes: Vec<Duration> = entries
         .iter()
         .flatten()
-        .filter(|entry| entry.decisive.status == Status::Passed)
+        .filter(|entry| entry.status() == Status::Passed)
         .map(|entry| entry.decisive.duration)
         .collect();
     let count = u64::try_from(entries.len()).ok().filter(|count| (2..=2000).contains(count))?;
@@ -191,7 +203,7 @@ fn plot(history: &[HistoryEntry]) -> Option<Plot> {
             let millis = u64::try_from(entry.decisive.duration.as_millis()).unwrap_or(u64::MAX);
             let height = (millis.saturating_mul(PLOT_HEIGHT) / top).clamp(3, PLOT_HEIGHT);
             Some(PlotBar {
-                status: entry.decisive.status,
+                status: entry.status(),
                 x: column * step,
                 y: PLOT_HEIGHT - height,
                 width: (step - 1).max(1),
@@ -215,7 +227,7 @@ fn plot(history: &[HistoryEntry]) -> Option<Plot> {
 
 fn lines(context: Context<'_>, at: &BranchRef, key: &ResultKey, history: &[HistoryEntry]) -> Vec<Line> {
     let links = context.links();
-    let statuses = history.iter().map(|commit| commit.entry.as_ref().map(|entry| entry.decisive.status));
+    let statuses = history.iter().map(|commit| commit.entry.as_ref().map(TestEntry::status));
     let stretches = stretches(statuses);
     let mut lines = Vec::new();
     for (row, commit) in history.iter().enumerate() {
@@ -234,7 +246,7 @@ fn lines(context: Context<'_>, at: &BranchRef, key: &ResultKey, history: &[Histo
             commit: CommitLink::new(links, Some(at), &commit.commit, &commit.message),
             log_href: links.test(commit.commit.as_str(), key.as_str()),
             red: change_class == "bad",
-            status: entry.decisive.status,
+            status: entry.status(),
             change,
             change_class,
             reason: if change.is_empty() && same_reason {

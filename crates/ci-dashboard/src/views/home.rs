@@ -124,6 +124,8 @@ pub fn state(counts: &Counts) -> (Status, String) {
         (Status::InProgress, format!("{} running", counts.inprogress))
     } else if counts.unknown > 0 {
         (Status::Unknown, format!("{} unreadable", counts.unknown))
+    } else if counts.flaky > 0 {
+        (Status::Flaky, format!("{} flaky", counts.flaky))
     } else if counts.passed > 0 {
         (Status::Passed, "all passed".into())
     } else {

@@ -10,6 +10,7 @@ pub mod eta;
 pub mod failure_columns;
 pub mod feed;
 pub mod file;
+pub mod flaky;
 pub mod history;
 pub mod home;
 pub mod log;

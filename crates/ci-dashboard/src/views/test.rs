@@ -100,7 +100,7 @@ pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Re
     let at = branch_of(context, &test.sha)?;
     let (test_file, subtest) = context.tests.split(test.key.as_str());
     let commit_href = links.commit(at.as_ref(), test.sha.as_str());
-    let title = format!("{} {subtest} {}", entry.decisive.status, test.sha.short());
+    let title = format!("{} {subtest} {}", entry.status(), test.sha.short());
     let mut page = Page::new(title, links, crumbs(links, at.as_ref(), test, &commit_href, subtest));
     page.json = Some(context.json_address());
     // The verdict is shown even if the log is damaged; errors of the request are reported.
@@ -108,16 +108,15 @@ pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Re
         Err(Problem::Store) => (None, true),
         loaded => (loaded?, false),
     };
-    let rerun =
-        (context.reruns && entry.decisive.status != Status::InProgress).then(|| rerun_form(context, test));
+    let rerun = (context.reruns && entry.status() != Status::InProgress).then(|| rerun_form(context, test));
     // Refresh until its log exists; from then on, the events of the log report the end.
-    let starting = entry.decisive.status == Status::InProgress && log.is_none();
+    let starting = entry.status() == Status::InProgress && log.is_none();
     page.live = if starting || rerun.as_ref().is_some_and(|rerun| rerun.requested) { 2 } else { 0 };
     let template = TestPage {
         page,
         file: test_file,
         subtest,
-        status: entry.decisive.status,
+        status: entry.status(),
         took: Took(entry.decisive.duration).to_string(),
         host: host(entry),
         started: entry.decisive.started.and_then(When::unix),
@@ -131,7 +130,7 @@ pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Re
         crash: entry.decisive.crash.as_deref().map(|crash| cut(crash, 1000)).unwrap_or_default(),
         reason: reason(entry),
         report: report(context, test)?,
-        tone: if entry.decisive.status == Status::Failed { "bad" } else { "warn" },
+        tone: if entry.status() == Status::Failed { "bad" } else { "warn" },
         attempts: attempts(entry),
         retries: match entry.others.len() {
             1 => "1 retry".into(),
@@ -139,7 +138,7 @@ pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Re
         },
         tabs: tabs(context, test),
         log,
-        no_log: no_log(damaged, entry.decisive.status),
+        no_log: no_log(damaged, entry.status()),
         command: context.tests.command(&test.sha, test.key.as_str()).unwrap_or_default(),
         failing_more: failing_entries(&results).count().saturating_sub(FAILING_MAX),
         failing: failing(context, test, &results),
@@ -179,14 +178,15 @@ fn no_log(damaged: bool, status: Status) -> &'static str {
 
 /// The tests of the commit that failed, are running or have no readable status.
 fn failing_entries(results: &CommitResults) -> impl Iterator<Item = &TestEntry> {
-    let is_failing = |entry: &&TestEntry| !matches!(entry.decisive.status, Status::Passed | Status::NotRun);
+    let is_failing =
+        |entry: &&TestEntry| !matches!(entry.status(), Status::Passed | Status::NotRun | Status::Flaky);
     results.entries.iter().filter(is_failing)
 }
 
 /// The failing tests around this one, for the list next to the log; empty if there are no others.
 fn failing(context: Context<'_>, test: &TestRoute, results: &CommitResults) -> Vec<FailingLine> {
     let mut entries: Vec<&TestEntry> = failing_entries(results).collect();
-    entries.sort_by_key(|entry| urgency(entry.decisive.status));
+    entries.sort_by_key(|entry| urgency(entry.status()));
     // The part of the list around this test.
     let here = entries.iter().position(|entry| entry.key == test.key);
     let start =
@@ -197,9 +197,9 @@ fn failing(context: Context<'_>, test: &TestRoute, results: &CommitResults) -> V
     }
     let line = |entry: &&TestEntry| {
         let key = entry.key.as_str();
-        let failure = if entry.decisive.status == Status::Failed { "#failure" } else { "" };
+        let failure = if matches!(entry.status(), Status::Failed | Status::Flaky) { "#failure" } else { "" };
         FailingLine {
-            status: entry.decisive.status,
+            status: entry.status(),
             name: cut(context.tests.split(key).1, 120),
             href: format!("{}{failure}", context.links().test(test.sha.as_str(), key)),
             current: entry.key == test.key,

@@ -95,7 +95,7 @@ pub(super) fn first_bads<'a>(
     let Some(place) = place else { return HashMap::new() };
     let failing: Vec<&str> = shown
         .iter()
-        .filter(|entry| entry.decisive.status == Status::Failed)
+        .filter(|entry| entry.status() == Status::Failed)
         .map(|entry| entry.key.as_str())
         .collect();
     let older = place.entries[place.row + 1..]
@@ -112,10 +112,10 @@ pub(super) fn sections(
     let mut sections: Vec<Section> = Vec::new();
     let mut kinds: BTreeMap<usize, Vec<&TestEntry>> = BTreeMap::new();
     for entry in shown {
-        kinds.entry(urgency(entry.decisive.status)).or_default().push(entry);
+        kinds.entry(urgency(entry.status())).or_default().push(entry);
     }
     for (_, entries) in kinds {
-        let status = entries[0].decisive.status;
+        let status = entries[0].status();
         let mut rows: Vec<TestLine> = entries.iter().map(|entry| line(entry)).collect();
         rows.sort_by_key(|row| !row.new);
         if status == Status::FailedToRun {
@@ -174,11 +174,11 @@ pub(super) fn test_line(
         _ => (false, None, None),
     };
     let mut href = links.test(route.sha.as_str(), key);
-    if entry.decisive.status == Status::Failed {
+    if matches!(entry.status(), Status::Failed | Status::Flaky) {
         href.push_str("#failure");
     }
     TestLine {
-        status: entry.decisive.status,
+        status: entry.status(),
         href,
         file: file.into(),
         subtest: subtest.into(),
@@ -222,7 +222,7 @@ pub(super) fn rate(entry: &TestEntry) -> String {
 }
 
 pub(super) fn groups_heading(entries: &[&TestEntry]) -> String {
-    let passed = entries.iter().filter(|entry| entry.decisive.status == Status::Passed).count();
+    let passed = entries.iter().filter(|entry| entry.status() == Status::Passed).count();
     match entries.len() - passed {
         0 => format!("{passed} passed"),
         rest => format!("{passed} passed, {rest} not run"),
@@ -234,7 +234,7 @@ pub(super) fn groups(context: Context<'_>, entries: &[&TestEntry], addresses: &A
     for entry in entries {
         let (file, _) = context.tests.split(entry.key.as_str());
         let (counts, took) = groups.entry(file).or_default();
-        counts.add(entry.decisive.status);
+        counts.add(entry.status());
         *took += entry.decisive.duration;
     }
     groups

@@ -8,7 +8,7 @@ use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName
 use regex::Regex;
 use regress::suspicious::{Columns, Source};
 use regress::{CommitStatuses, Names};
-use results::json::ArtifactRow;
+use results::json::{ArtifactRow, FlakyRow};
 use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, Reader, Resolved, Statuses, TestEntry};
 
 use super::{Backend, LogContent};
@@ -47,6 +47,11 @@ impl Backend for Local {
 
     fn history(&self, at: &BranchRef, key: &ResultKey) -> Result<Option<Vec<HistoryEntry>>, Problem> {
         Ok(self.reader.history(at, key)?)
+    }
+
+    fn flaky(&self, at: &BranchRef) -> Result<Vec<FlakyRow>, Problem> {
+        let found = self.reader.flaky(at)?.unwrap_or_default();
+        Ok(found.iter().map(FlakyRow::from).collect())
     }
 
     fn commit(&self, commit: &CommitId) -> Result<Option<CommitResults>, Problem> {

@@ -13,7 +13,7 @@ use std::path::Path;
 use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName};
 use regex::Regex;
 use regress::suspicious::Source;
-use results::json::{ArtifactRow, SuspicionRow};
+use results::json::{ArtifactRow, FlakyRow, SuspicionRow};
 use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, Resolved};
 
 pub use local::Local;
@@ -41,6 +41,9 @@ pub trait Backend: Debug + Send + Sync {
 
     /// One test along a branch.
     fn history(&self, at: &BranchRef, key: &ResultKey) -> Result<Option<Vec<HistoryEntry>>, Problem>;
+
+    /// The flaky tests of a branch, by name.
+    fn flaky(&self, at: &BranchRef) -> Result<Vec<FlakyRow>, Problem>;
 
     /// The results of a commit; `None` if there are none.
     fn commit(&self, commit: &CommitId) -> Result<Option<CommitResults>, Problem>;

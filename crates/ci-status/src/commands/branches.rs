@@ -87,6 +87,8 @@ impl Answer for Branches {
                     ("testing".into(), model::Status::InProgress)
                 } else if failed > 0 {
                     (format!("{failed} failed"), model::Status::Failed)
+                } else if newest.counts.flaky > 0 {
+                    (format!("{} flaky", newest.counts.flaky), model::Status::Flaky)
                 } else if newest.counts.total() > 0 {
                     (format!("{} passed", newest.counts.passed), model::Status::Passed)
                 } else {

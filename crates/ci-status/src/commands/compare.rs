@@ -79,7 +79,7 @@ impl Answer for Compare {
 }
 
 fn cells(change: &Change<'_>) -> Vec<Cell> {
-    let status = |entry: Option<&TestEntry>| entry.map_or("no result", |entry| entry.decisive.status.label());
+    let status = |entry: Option<&TestEntry>| entry.map_or("no result", |entry| entry.status().label());
     let time = |entry: Option<&TestEntry>| {
         text::duration(entry.map(|entry| entry.decisive.duration).unwrap_or_default())
     };

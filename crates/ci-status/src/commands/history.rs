@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use model::{BranchRef, ResultKey, Status};
 use regress::first_bad::{Stretch, stretches};
-use results::HistoryEntry;
-use results::json::HistoryRow;
+use results::json::{HistoryRow, RateRow};
+use results::{HistoryEntry, flaky_in};
 use stdio::terminal;
 
 use super::show::remark;
@@ -62,18 +62,25 @@ impl History {
         format!("{} ({})", text::paint(text::COMMIT, entry.commit.short()), terminal::line(subject))
     }
 
-    /// The commits without a verdict between two commits.
-    fn between(count: usize) -> String {
-        match count {
+    /// The commits between two rows, at which the test neither passed nor only failed.
+    fn between(&self, newer: usize, older: usize) -> String {
+        let rows = &self.entries[newer + 1..older];
+        let is_flaky =
+            |row: &HistoryEntry| row.entry.as_ref().is_some_and(|entry| entry.status() == Status::Flaky);
+        let kind = if rows.iter().any(is_flaky) { "untested or flaky" } else { "untested" };
+        match rows.len() {
             0 => String::new(),
-            1 => "; 1 untested commit in between".into(),
-            count => format!("; {count} untested commits in between"),
+            1 => format!("; 1 {kind} commit in between"),
+            count => format!("; {count} {kind} commits in between"),
         }
     }
 
     fn summary(&self) -> String {
-        let statuses = || self.entries.iter().map(|entry| Some(entry.entry.as_ref()?.decisive.status));
+        let statuses = || self.entries.iter().map(|entry| Some(entry.entry.as_ref()?.status()));
         let Some(newest) = stretches(statuses()).into_iter().next() else {
+            if statuses().any(|status| status == Some(Status::Flaky)) {
+                return "no listed commit broke it".into();
+            }
             let passes = statuses().any(|status| status == Some(Status::Passed));
             return if passes { "passes".into() } else { "neither passed nor failed on any commit".into() };
         };
@@ -83,7 +90,7 @@ impl History {
                 "fixed by {}; last failure at {}{}",
                 self.name(good),
                 self.name(last_bad),
-                Self::between(last_bad - good - 1)
+                self.between(good, last_bad)
             ),
             (None, None) => {
                 format!("fails since {} or earlier; no listed commit passes", self.name(first_bad))
@@ -92,7 +99,7 @@ impl History {
                 "fails; first bad commit {}; last good commit {}{}",
                 self.name(first_bad),
                 self.name(good),
-                Self::between(newest.untested_between())
+                self.between(first_bad, good)
             ),
         }
     }
@@ -105,7 +112,12 @@ impl Answer for History {
 
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         let title = format!("{} on {}", self.key, self.branch);
-        writeln!(out, "{}: {}\n", text::paint(text::HEADING, title), self.summary())?;
+        let flaky = flaky_in(&self.entries).map(|flaky| {
+            let (rate, since) = (RateRow::from(flaky.rate), flaky.since.short());
+            format!("; {flaky}, {rate}, since {since}")
+        });
+        let flaky = flaky.unwrap_or_default();
+        writeln!(out, "{}: {}{flaky}\n", text::paint(text::HEADING, title), self.summary())?;
         let mut table = Table::default();
         for HistoryEntry { commit, message, entry } in &self.entries {
             let subject = message.trim_start().lines().next().unwrap_or("");
@@ -113,7 +125,7 @@ impl Answer for History {
             table.row(match entry {
                 Some(entry) => [
                     short,
-                    Cell::left(entry.decisive.status.label()).styled(text::style(entry.decisive.status)),
+                    Cell::left(entry.status().label()).styled(text::style(entry.status())),
                     Cell::right(text::duration(entry.decisive.duration)),
                     Cell::left(subject),
                     Cell::left(remark(entry)).styled(text::FAINT),

@@ -49,6 +49,7 @@ impl Answer for Log {
         let columns: Vec<Status> = [
             Status::Passed,
             Status::Failed,
+            Status::Flaky,
             Status::NotRun,
             Status::FailedToRun,
             Status::InProgress,

@@ -57,7 +57,7 @@ impl TestAtCommit {
 
     /// Its status.
     pub fn status(&self) -> Status {
-        self.entry.as_ref().map_or(Status::Unknown, |entry| entry.decisive.status)
+        self.entry.as_ref().map_or(Status::Unknown, TestEntry::status)
     }
 
     /// The error for a test without a log.
@@ -110,7 +110,7 @@ pub fn run(context: &Context, commit: &str, test: &str, options: LogOptions) -> 
 impl Logs {
     /// The part around the failure, unless the complete log is printed.
     fn excerpt(&self, text: &str) -> Option<Excerpt> {
-        let failed = self.found.status() == Status::Failed;
+        let failed = matches!(self.found.status(), Status::Failed | Status::Flaky);
         (failed && !self.options.full).then(|| excerpt(text)).flatten()
     }
 }
@@ -131,7 +131,7 @@ impl Answer for Logs {
     }
 
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        if self.found.status() == Status::Failed && !self.options.full {
+        if matches!(self.found.status(), Status::Failed | Status::Flaky) && !self.options.full {
             let (bytes, _) = self.log.read(READ_MAX).map_err(io::Error::other)?;
             let text = String::from_utf8_lossy(&bytes);
             if let Some(excerpt) = self.excerpt(&text) {

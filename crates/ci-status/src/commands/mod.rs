@@ -3,6 +3,7 @@
 pub mod artifacts;
 pub mod branches;
 pub mod compare;
+pub mod flaky;
 pub mod follow;
 pub mod history;
 pub mod log;

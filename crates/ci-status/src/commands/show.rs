@@ -45,7 +45,7 @@ pub fn run(
     let mut suspicious = if failed { Vec::new() } else { suspicious::of_commit(context, &results)? };
     suspicious.retain(|pass| regex.as_ref().is_none_or(|regex| regex.is_match(&pass.name)));
     results.entries.retain(|entry| {
-        (!failed || is_failure(entry.decisive.status))
+        (!failed || is_failure(entry.status()))
             && regex.as_ref().is_none_or(|regex| regex.is_match(entry.key.as_str()))
     });
     Ok(Show { results, all, suspicious })
@@ -103,7 +103,7 @@ impl Answer for Show {
         let mut table = Table::default();
         for status in text::BY_URGENCY {
             let mut above = String::new();
-            for entry in results.entries.iter().filter(|entry| entry.decisive.status == status) {
+            for entry in results.entries.iter().filter(|entry| entry.status() == status) {
                 let remark = remark(entry);
                 // If a commit does not build, all its tests have the same reason.
                 let is_same = remark == above && remark.chars().count() > SAME.len();

@@ -1,7 +1,8 @@
 //! `ci-status wait`: waits until a commit is tested or one of its tests fails. The exit code is like that of `ktest
 //! run`.
 //!
-//! A commit is done if it has results and, according to the status snapshot, none of its tests is running or queued.
+//! A commit is done if it has results and, according to the status snapshot, none of its tests is running or queued. A
+//! failure ends the wait earlier when it is confirmed: until then it may turn out to be flaky.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -35,7 +36,7 @@ pub struct WaitOptions {
     pub all: bool,
     /// The time limit.
     pub limit: Option<Duration>,
-    /// Whether known failures count as failures.
+    /// Whether known and flaky failures count as failures.
     pub strict: bool,
 }
 
@@ -78,11 +79,20 @@ enum Progress {
     NotTested,
 }
 
-/// Whether a test failed or failed to run. A known failure has the verdict Not run; it counts if `strict`.
+/// Whether a test failed or failed to run. A known failure, which has the verdict Not run, and a flaky one count if
+/// `strict`.
 fn counts_as_failure(entry: &TestEntry, strict: bool) -> bool {
     let reason = entry.decisive.reason.as_deref().unwrap_or("");
-    let is_known = entry.decisive.status == Status::NotRun && reason.starts_with(KNOWN_FAILURE);
-    is_failure(entry.decisive.status) || (strict && is_known)
+    match entry.status() {
+        Status::NotRun => strict && reason.starts_with(KNOWN_FAILURE),
+        Status::Flaky => strict,
+        status => is_failure(status),
+    }
+}
+
+/// Whether a failure can still turn out to be flaky. Results of other systems have no host, and are not confirmed.
+fn may_be_flaky(entry: &TestEntry) -> bool {
+    entry.status() == Status::Failed && entry.decisive.host.is_some() && !entry.is_confirmed()
 }
 
 /// Waits for the commit with this name. Calls `report` for each change of its progress.
@@ -104,7 +114,7 @@ pub fn run(
         let failed = results
             .iter()
             .flat_map(|results| &results.entries)
-            .any(|entry| counts_as_failure(entry, until.strict));
+            .any(|entry| counts_as_failure(entry, until.strict) && (until.strict || !may_be_flaky(entry)));
         let words = match progress {
             Progress::Done => return end(context, commit, results, until.strict, true),
             Progress::Pending(_) | Progress::NotTested if failed && !until.all => {
@@ -195,7 +205,7 @@ impl Wait {
         let mut groups: Vec<(Status, String, Vec<&TestEntry>)> = Vec::new();
         let mut index: HashMap<(Status, String), usize> = HashMap::new();
         for entry in &self.failed {
-            let (status, remark) = (entry.decisive.status, remark(entry));
+            let (status, remark) = (entry.status(), remark(entry));
             let at = *index.entry((status, remark.clone())).or_insert(groups.len());
             if at == groups.len() {
                 groups.push((status, remark, Vec::new()));
@@ -241,10 +251,10 @@ impl Answer for Wait {
     /// The exit codes of `ktest run`, for `git bisect run`: 0 passed, 1 a test failed, 125 no verdict.
     fn exit_code(&self) -> u8 {
         let counts = &self.counts;
-        if self.failed.iter().any(|entry| entry.decisive.status == Status::NotRun) {
+        if self.failed.iter().any(|entry| matches!(entry.status(), Status::NotRun | Status::Flaky)) {
             return 1;
         }
-        match (counts.failed, counts.failed_to_run, counts.passed + counts.notrun) {
+        match (counts.failed, counts.failed_to_run, counts.passed + counts.notrun + counts.flaky) {
             (1.., ..) => 1,
             (_, 0, 1..) => 0,
             _ => 125,
@@ -286,6 +296,31 @@ mod tests {
             failed: failed.to_vec(),
         };
         assert_eq!((wait(&[]).exit_code(), wait(&results.entries[1..2]).exit_code()), (0, 1));
+    }
+
+    #[test]
+    fn flaky_failures_count_only_if_strict() {
+        let mut results = results(&[Status::Failed, Status::Failed, Status::Failed]);
+        let retry = |status| results::Attempt { number: 2, ..results::Attempt::new(status) };
+        results.entries[0].others.push(retry(Status::Passed));
+        results.entries[1].others.push(retry(Status::Failed));
+        for entry in &mut results.entries {
+            entry.decisive.host = Some("farm1".parse().unwrap());
+        }
+        let which =
+            |wanted: &dyn Fn(&TestEntry) -> bool| results.entries.iter().map(wanted).collect::<Vec<_>>();
+        assert_eq!(which(&|entry| counts_as_failure(entry, false)), [false, true, true]);
+        assert_eq!(which(&|entry| counts_as_failure(entry, true)), [true, true, true]);
+        assert_eq!(which(&may_be_flaky), [false, false, true], "not confirmed yet");
+        results.entries.truncate(1);
+        let wait = |failed: &[TestEntry]| Wait {
+            commit: commit(),
+            subject: String::new(),
+            counts: results.counts(),
+            done: true,
+            failed: failed.to_vec(),
+        };
+        assert_eq!((wait(&[]).exit_code(), wait(&results.entries).exit_code()), (0, 1));
     }
 
     fn daemon(pending: u64, more_to_plan: bool, claimed: bool) -> StatusSnapshot {

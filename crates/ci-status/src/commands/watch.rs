@@ -66,10 +66,10 @@ pub fn run(context: &Context, at: &BranchRef, now: i64) -> Result<Watch, Problem
     let tested = entries.iter().find(|entry| entry.counts.total() > 0);
     let results = tested.map(|entry| context.backend.commit(&entry.commit)).transpose()?.flatten();
     let failing =
-        results.iter().flat_map(|results| &results.entries).filter(|entry| is_failure(entry.decisive.status));
+        results.iter().flat_map(|results| &results.entries).filter(|entry| is_failure(entry.status()));
     let failing = failing.take(FAILURES).map(|entry| Failing {
         name: entry.key.to_string(),
-        status: entry.decisive.status,
+        status: entry.status(),
         reason: remark(entry),
     });
     Ok(Watch {

@@ -56,7 +56,7 @@ fn write_tests(fixture: &ResultsFixture) {
                 .crash("BUG in ext4_punch_hole")
                 .log("00001 start\n00002 kernel BUG at fs/ext4/inode.c:123!\n"),
         )
-        .test(TestResult::new(two, punch, Verdict::Passed, 3_100))
+        .test(TestResult::new(two, punch, failed("kernel BUG at fs/ext4/inode.c:123!"), 3_100))
         .test(TestResult::new(two, mount, Verdict::Passed, 950));
     fixture.full_log(two, &[punch, mount], "00000 booting\n00001 start\n");
     let reason = || Verdict::FailedToRun { reason: "fs/ext4/inode.c:9: error: expected ';'".into() };

@@ -69,7 +69,7 @@ impl From<&CommitResults> for Columns {
     fn from(results: &CommitResults) -> Self {
         let entries = &results.entries;
         let names = entries.iter().map(|entry| Box::from(entry.key.as_str())).collect();
-        let statuses = entries.iter().map(|entry| entry.decisive.status).collect();
+        let statuses = entries.iter().map(TestEntry::status).collect();
         let durations = entries.iter().map(|entry| entry.decisive.duration).collect();
         Self { statuses: CommitStatuses { names, statuses }, durations }
     }
@@ -275,7 +275,7 @@ fn has_verdict(status: Status) -> bool {
 }
 
 fn passed_or_failed(status: Status) -> bool {
-    matches!(status, Status::Passed | Status::Failed)
+    matches!(status, Status::Passed | Status::Failed | Status::Flaky)
 }
 
 /// The name of a test without its last part.

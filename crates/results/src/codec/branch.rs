@@ -19,13 +19,14 @@ pub fn encode_branch(entries: &[BranchEntry]) -> Vec<u8> {
         out.set_commit_id(entry.commit.as_str());
         out.set_message(entry.message.as_str());
         out.set_passed(entry.counts.passed);
-        out.set_failed(entry.counts.failed);
+        out.set_failed(entry.counts.failed.saturating_add(entry.counts.flaky));
         out.set_notrun(entry.counts.notrun);
         out.set_failed_to_run(entry.counts.failed_to_run);
         out.set_inprogress(entry.counts.inprogress);
         out.set_unknown(entry.counts.unknown);
         out.set_duration(entry.duration.as_secs());
         out.set_duration_ms(millis_of(entry.duration));
+        out.set_flaky(entry.counts.flaky);
     }
     finish(&message)
 }
@@ -49,11 +50,12 @@ fn decode_entry(entry: schema::branch_entry::Reader<'_>) -> capnp::Result<Option
     let Ok(commit) = entry.get_commit_id()?.to_str().unwrap_or("").parse() else { return Ok(None) };
     let counts = Counts {
         passed: entry.get_passed(),
-        failed: entry.get_failed(),
+        failed: entry.get_failed().saturating_sub(entry.get_flaky()),
         notrun: entry.get_notrun(),
         failed_to_run: entry.get_failed_to_run(),
         inprogress: entry.get_inprogress(),
         unknown: entry.get_unknown(),
+        flaky: entry.get_flaky(),
     };
     let (seconds, millis) = (entry.get_duration(), entry.get_duration_ms());
     let duration = duration(millis, seconds);

@@ -51,7 +51,7 @@ fn status_code(status: Status) -> schema::Status {
     match status {
         Status::InProgress => schema::Status::Inprogress,
         Status::Passed => schema::Status::Passed,
-        Status::Failed => schema::Status::Failed,
+        Status::Failed | Status::Flaky => schema::Status::Failed,
         Status::NotRun => schema::Status::Notrun,
         Status::FailedToRun => schema::Status::FailedToRun,
         Status::Unknown => schema::Status::Unknown,
@@ -136,17 +136,17 @@ pub(crate) fn encode_entries(
     root.set_commit_id(commit.as_str());
     root.set_epoch(mark.epoch);
     root.set_sequence(mark.sequence);
-    let counts: Counts = entries.iter().map(|entry| entry.decisive.status).collect();
+    let counts: Counts = entries.iter().map(|entry| entry.status()).collect();
     root.set_passed(counts.passed);
-    root.set_failed(counts.failed);
+    root.set_failed(counts.failed + counts.flaky);
+    root.set_flaky(counts.flaky);
     root.set_notrun(counts.notrun);
     root.set_failed_to_run(counts.failed_to_run);
     root.set_inprogress(counts.inprogress);
     root.set_unknown(counts.unknown);
     root.set_total_ms(millis_of(entries.iter().map(|entry| entry.decisive.duration).sum()));
     root.set_keys_hash(keys_hash(entries.iter().map(|entry| &entry.key)));
-    let statuses: Vec<u8> =
-        entries.iter().map(|entry| status_code(entry.decisive.status) as u16).map(low_byte).collect();
+    let statuses: Vec<u8> = entries.iter().map(|entry| entry.status() as u8).collect();
     root.set_statuses(&statuses);
 
     let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
@@ -173,10 +173,6 @@ pub(crate) fn encode_entries(
         encode_entry(list.reborrow().get(at), entry, *run, other_runs);
     }
     finish(&blob)
-}
-
-fn low_byte(code: u16) -> u8 {
-    code.to_le_bytes()[0]
 }
 
 fn encode_entry(mut out: schema::test_result::Builder<'_>, entry: &TestEntry, run: u32, other_runs: &[u32]) {

@@ -72,7 +72,7 @@ pub(super) fn integer(number: u64) -> i64 {
 }
 
 pub(super) fn code(status: Status) -> i64 {
-    Status::ALL.iter().zip(0..).find(|(of, _)| **of == status).map_or(5, |(_, code)| code)
+    Status::STORED.iter().zip(0..).find(|(of, _)| **of == status).map_or(5, |(_, code)| code)
 }
 
 impl<'a> Batch<'a> {
@@ -307,15 +307,16 @@ impl Batch<'_> {
         }
         self.run(
             "UPDATE commit_ SET has_results = 1, passed = ?2, failed = ?3, not_run = ?4, failed_to_run = ?5, \
-             unknown = ?6, duration_ms = ?7 WHERE id = ?1",
+             unknown = ?6, duration_ms = ?7, flaky = ?8 WHERE id = ?1",
             params![
                 id,
                 counts.passed,
-                counts.failed,
+                counts.failed + counts.flaky,
                 counts.notrun,
                 counts.failed_to_run,
                 counts.unknown,
-                integer(millis_of(duration))
+                integer(millis_of(duration)),
+                counts.flaky
             ],
         )
         .map(drop)
@@ -352,7 +353,7 @@ impl Batch<'_> {
         self.run("DELETE FROM unpublished WHERE commit_ = ?1", [id])?;
         self.run(
             "UPDATE commit_ SET has_results = 0, in_history = 0, passed = 0, failed = 0, not_run = 0, failed_to_run = 0, \
-             unknown = 0, duration_ms = 0 WHERE id = ?1",
+             unknown = 0, duration_ms = 0, flaky = 0 WHERE id = ?1",
             [id],
         )?;
         self.ids.commits.remove(commit);

@@ -38,7 +38,7 @@ fn test_id(connection: &Connection, key: &ResultKey) -> Result<Option<i64>> {
 }
 
 /// The number of a branch, and the hash of its listing.
-fn branch_id(connection: &Connection, at: &BranchRef) -> Result<Option<(i64, Option<i64>)>> {
+pub(super) fn branch_id(connection: &Connection, at: &BranchRef) -> Result<Option<(i64, Option<i64>)>> {
     let names = [at.user.as_str(), at.branch.as_str()];
     connection.prepare_cached(BRANCH)?.query_row(names, |row| Ok((row.get(0)?, row.get(1)?))).optional()
 }

@@ -31,7 +31,7 @@ const ATTEMPTS: &str = concat!(
 );
 
 const LISTINGS: &str = "SELECT u.name, b.name, c.sha, c.message, c.passed, c.failed, c.not_run, c.failed_to_run, c.unknown, \
-     c.duration_ms FROM branch b JOIN user u ON u.id = b.user LEFT JOIN branch_commit l ON l.branch = b.id \
+     c.duration_ms, c.flaky FROM branch b JOIN user u ON u.id = b.user LEFT JOIN branch_commit l ON l.branch = b.id \
      LEFT JOIN commit_ c ON c.id = l.commit_ ORDER BY b.id, l.position DESC";
 
 /// The results of a commit and its message.
@@ -85,8 +85,7 @@ impl Database {
 
     /// The sums over the results of a commit.
     pub fn summary(&self, commit: &CommitId) -> Result<Summary> {
-        let sql =
-            "SELECT passed, failed, not_run, failed_to_run, unknown, duration_ms FROM commit_ WHERE sha = ?1";
+        let sql = "SELECT passed, failed, not_run, failed_to_run, unknown, duration_ms, flaky FROM commit_ WHERE sha = ?1";
         let row = |row: &Row<'_>| summary(row, 0);
         self.connection
             .prepare_cached(sql)
@@ -184,18 +183,20 @@ pub(super) fn duration(row: &Row<'_>, at: usize) -> rusqlite::Result<Duration> {
 }
 
 fn summary(row: &Row<'_>, at: usize) -> rusqlite::Result<Summary> {
+    let (failed, flaky): (u32, u32) = (row.get(at + 1)?, row.get(at + 6)?);
     let counts = Counts {
         passed: row.get(at)?,
-        failed: row.get(at + 1)?,
+        failed: failed.saturating_sub(flaky),
         notrun: row.get(at + 2)?,
         failed_to_run: row.get(at + 3)?,
         inprogress: 0,
         unknown: row.get(at + 4)?,
+        flaky,
     };
     Ok(Summary { counts, duration: Duration::from_millis(number(row, at + 5)?) })
 }
 
 pub(super) fn status(row: &Row<'_>, at: usize) -> rusqlite::Result<Status> {
-    let status = usize::try_from(row.get::<_, i64>(at)?).ok().and_then(|code| Status::ALL.get(code));
+    let status = usize::try_from(row.get::<_, i64>(at)?).ok().and_then(|code| Status::STORED.get(code));
     Ok(status.copied().unwrap_or(Status::Unknown))
 }

@@ -16,7 +16,9 @@ use regex::Regex;
 use regress::json::CompareView;
 use reqwest::Url;
 use results::codec::{Aligned, decode_commit};
-use results::json::{ArtifactRow, CommitRow, CommitView, HistoryRow, SuspicionRow, TestView, UserView};
+use results::json::{
+    ArtifactRow, CommitRow, CommitView, FlakyRow, HistoryRow, SuspicionRow, TestView, UserView,
+};
 use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, PREFIX_MIN, Resolved, layout};
 use serde::de::DeserializeOwned;
 
@@ -165,6 +167,11 @@ impl Backend for Remote {
             let entry = results.and_then(|results| results.get(key).cloned());
             HistoryEntry { commit: commit.clone(), message: message.clone(), entry }
         })))
+    }
+
+    fn flaky(&self, at: &BranchRef) -> Result<Vec<FlakyRow>, Problem> {
+        let parameters = [("user", at.user.as_str()), ("branch", at.branch.as_str()), ("flaky", "")];
+        Ok(self.json(&self.http.view(&parameters))?.unwrap_or_default())
     }
 
     fn commit(&self, commit: &CommitId) -> Result<Option<CommitResults>, Problem> {

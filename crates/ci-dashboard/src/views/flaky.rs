@@ -1,0 +1,92 @@
+//! The flaky tests of a branch, with their failure rates over the newest commits.
+
+use std::collections::HashMap;
+
+use askama::Template;
+use model::CommitId;
+use results::json::FlakyRow;
+use results::{BranchEntry, FlakyEntry};
+
+use super::{CommitLink, Context};
+use crate::http::Response;
+use crate::page::{Crumb, Page, Plural as _, cut};
+use crate::problem::Problem;
+use crate::route::{BranchRef, Format};
+
+/// The maximum number of tests on a page.
+const TESTS_MAX: usize = 500;
+
+#[derive(Template)]
+#[template(path = "flaky.html")]
+struct FlakyPage<'a> {
+    page: Page<'a>,
+    at: &'a BranchRef,
+    branch_href: String,
+    rows: Vec<FlakyLine>,
+    more: usize,
+}
+
+struct FlakyLine {
+    file: String,
+    subtest: String,
+    href: String,
+    rate: String,
+    share: String,
+    since: Option<CommitLink>,
+    commits: usize,
+    hosts: String,
+}
+
+/// The view.
+pub fn view(context: Context<'_>, at: &BranchRef, format: Format) -> Result<Response, Problem> {
+    let missing = || Problem::NotFound("no such branch".into());
+    let found = context.store.reader().flaky(at)?.ok_or_else(missing)?;
+    if format == Format::Json {
+        return context.json(&found.iter().map(FlakyRow::from).collect::<Vec<_>>());
+    }
+    let entries = context.store.branch(at)?;
+    let listed: HashMap<&CommitId, &BranchEntry> =
+        entries.iter().map(|entry| (&entry.commit, entry)).collect();
+    let links = context.links();
+    let crumbs = vec![
+        Crumb::link(&at.user, links.user(&at.user)),
+        Crumb::link(&at.branch, links.branch(at)),
+        Crumb::here("flaky"),
+    ];
+    let mut page = Page::new(format!("Flaky tests on {}", at.branch), links, crumbs);
+    page.json = Some(context.json_address());
+    page.live = 15;
+    let mut rows: Vec<&FlakyEntry> = found.iter().collect();
+    rows.sort_by(|a, b| b.flaky.rate.mean().total_cmp(&a.flaky.rate.mean()));
+    context.html(&FlakyPage {
+        page,
+        at,
+        branch_href: links.branch(at),
+        rows: rows.into_iter().take(TESTS_MAX).map(|entry| line(context, at, &listed, entry)).collect(),
+        more: found.len().saturating_sub(TESTS_MAX),
+    })
+}
+
+fn line(
+    context: Context<'_>,
+    at: &BranchRef,
+    listed: &HashMap<&CommitId, &BranchEntry>,
+    entry: &FlakyEntry,
+) -> FlakyLine {
+    let links = context.links();
+    let row = FlakyRow::from(entry);
+    let (file, subtest) = context.tests.split(&row.name);
+    let since = listed.get(&entry.flaky.since);
+    let hosts: Vec<String> =
+        entry.flaky.by_class.iter().map(|(class, rate)| format!("{class}: {rate}")).collect();
+    FlakyLine {
+        file: file.into(),
+        subtest: subtest.into(),
+        href: links.history(at, &row.name),
+        rate: entry.flaky.to_string(),
+        share: row.rate.to_string(),
+        since: since.map(|entry| CommitLink::new(links, Some(at), &entry.commit, &entry.message)),
+        commits: row.commits,
+        hosts: cut(&hosts.join(", "), 200),
+    }
+}

@@ -1,0 +1,89 @@
+//! A test that fails on half of 40 commits, and passes its confirmation every time: it accuses no commit.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod common;
+
+use common::{Farm, NOW, page_text};
+use model::{CommitId, Verdict};
+use testkit::results_fixture::{TestResult, commit_id};
+
+const BRANCH: &str = "/ci?user=mira&branch=next";
+const FLAKY: &str = "fs.ext4.basic.flaky";
+const BROKEN: &str = "fs.ext4.basic.broken";
+
+fn commits() -> Vec<CommitId> {
+    (0..40).map(|row| commit_id(&format!("commit {row}"))).collect()
+}
+
+/// The results, newest commit first. The flaky test fails at every second commit, another one since row 9.
+fn farm() -> Farm {
+    Farm::with(|fixture| {
+        let listing: Vec<_> =
+            commits().into_iter().map(|commit| (commit, "ext4: a change".to_owned())).collect();
+        fixture.branch("mira", "next", &listing);
+        let failed = |reason: &str| Verdict::Failed { reason: reason.into() };
+        for (row, (commit, _)) in listing.iter().enumerate() {
+            let at = NOW - 100 * i64::try_from(row).unwrap();
+            let broken = if row < 10 { failed("lost a file") } else { Verdict::Passed };
+            fixture.test(TestResult::new(commit, BROKEN, broken, 900).on("farm1", 0, at));
+            if row % 2 == 0 {
+                let failed = failed("kernel BUG at fs/ext4/extents.c:3211!");
+                let crashed = TestResult::new(commit, FLAKY, failed, 800).on("farm1", 1, at);
+                fixture.test(crashed.crash("kernel BUG in ext4_ext_remove_space"));
+            }
+            fixture.test(TestResult::new(commit, FLAKY, Verdict::Passed, 800).on("farm2", 1, at + 5));
+        }
+    })
+}
+
+#[test]
+fn a_flaky_failure_accuses_no_commit() {
+    let farm = farm();
+    let branch = farm.get(BRANCH);
+    let text = page_text(&branch);
+    assert!(text.contains("1 test failing now"), "{text}");
+    let accused = |name: &str| text.lines().filter(|line| line.contains(name)).count();
+    assert_eq!((accused(BROKEN), accused(FLAKY)), (2, 0), "{text}");
+    assert!(branch.contains("flaky\">flaky tests</a>"), "{branch}");
+    let feed = farm.get(&format!("{BRANCH}&format=atom"));
+    assert!(feed.contains(BROKEN) && !feed.contains(FLAKY), "{feed}");
+    let home = page_text(&farm.get("/ci?user=mira"));
+    assert!(home.contains("1 failing"), "{home}");
+    // A flaky crash is a crash.
+    let crashes = page_text(&farm.get(&format!("{BRANCH}&crashes")));
+    assert!(crashes.contains("kernel BUG in ext4_ext_remove_space"), "{crashes}");
+}
+
+#[test]
+fn a_flaky_test_has_a_state_and_a_rate() {
+    let farm = farm();
+    let tip = &commits()[0];
+    insta::assert_snapshot!("flaky", page_text(&farm.get(&format!("{BRANCH}&flaky"))));
+    insta::assert_snapshot!("flaky_json", farm.get(&format!("{BRANCH}&flaky&format=json")));
+    let history = page_text(&farm.get(&format!("{BRANCH}&history={FLAKY}")));
+    assert!(history.contains("≈ flaky 20 of 60, 33 % (22 to 46 %) since "), "{history}");
+    assert!(history.contains("≈ Flaky") && !history.contains("broke"), "{history}");
+    let commit = page_text(&farm.get(&format!("{BRANCH}&commit={tip}")));
+    assert!(commit.contains("1 flaky") && commit.contains("failed 1 of 2 runs"), "{commit}");
+    let only = |status: &str| page_text(&farm.get(&format!("{BRANCH}&commit={tip}&status={status}")));
+    assert!(only("flaky").contains(FLAKY) && !only("flaky").contains(BROKEN), "{}", only("flaky"));
+    assert!(!only("failed").contains(FLAKY), "{}", only("failed"));
+    let json: serde_json::Value =
+        serde_json::from_str(&farm.get(&format!("{BRANCH}&commit={tip}&format=json"))).unwrap();
+    let tests = json["tests"].as_array().unwrap();
+    let flaky: Vec<_> = tests.iter().map(|test| test["flaky"].to_string()).collect();
+    assert_eq!(flaky, ["null", r#"{"failed":1,"runs":2}"#]);
+    let rows: serde_json::Value = serde_json::from_str(&farm.get(&format!("{BRANCH}&format=json"))).unwrap();
+    assert_eq!((&rows[0]["failed"], &rows[0]["flaky"]), (&1.into(), &1.into()));
+    let compared = format!("/ci?compare={}..{tip}", commits()[1]);
+    assert!(page_text(&farm.get(&compared)).contains("1 flaky"), "{}", farm.get(&compared));
+}
+
+#[test]
+fn a_branch_without_flaky_tests() {
+    let farm = common::small();
+    let branch = "/ci?user=mira&branch=ext4-testing";
+    assert!(!farm.get(branch).contains("&#38;flaky"));
+    assert!(page_text(&farm.get(&format!("{branch}&flaky"))).contains("No test is flaky"));
+}

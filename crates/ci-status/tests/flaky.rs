@@ -1,0 +1,72 @@
+//! A test that fails on half of 40 commits, and passes its confirmation every time: it accuses no commit.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::path::Path;
+
+use model::{CommitId, Verdict};
+use tempfile::TempDir;
+use testkit::results_fixture::{ResultsFixture, TestResult, commit_id};
+
+const FLAKY: &str = "fs.ext4.basic.flaky";
+const STEADY: &str = "fs.ext4.basic.steady";
+
+fn commits() -> Vec<CommitId> {
+    (0..40).map(|row| commit_id(&format!("commit {row}"))).collect()
+}
+
+/// The results, newest commit first. The flaky test fails at every second commit.
+fn results() -> TempDir {
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let fixture = ResultsFixture::new(dir.path());
+    let listing: Vec<_> = commits().into_iter().map(|commit| (commit, "ext4: a change".to_owned())).collect();
+    fixture.branch("kmo", "next", &listing);
+    for (row, (commit, _)) in listing.iter().enumerate() {
+        let at = 1_700_000_000 - 60 * i64::try_from(row).unwrap();
+        fixture.test(TestResult::new(commit, STEADY, Verdict::Passed, 900).on("farm1", 0, at));
+        if row % 2 == 0 {
+            let failed = Verdict::Failed { reason: "lost 3 of 8 writes".into() };
+            fixture.test(TestResult::new(commit, FLAKY, failed, 800).on("farm1", 1, at));
+        }
+        fixture.test(TestResult::new(commit, FLAKY, Verdict::Passed, 800).on("farm2", 1, at + 5));
+    }
+    fixture.finish();
+    dir
+}
+
+/// The exit code and the output of a command without colors.
+fn run(dir: &TempDir, arguments: &str) -> (u8, String) {
+    let given = ["ci-status", "--output-dir", dir.path().to_str().unwrap()];
+    let arguments = given.into_iter().chain(arguments.split(' '));
+    let mut out = Vec::new();
+    let directory = Path::new("/proc/1").to_owned();
+    let code = ci_status::cli::answer(arguments, directory, 1_700_000_100, &mut out).unwrap();
+    (code, anstream::adapter::strip_str(&String::from_utf8(out).unwrap()).to_string())
+}
+
+#[test]
+fn a_flaky_failure_accuses_no_commit() {
+    let dir = results();
+    let (tip, parent) = (commits()[0].short().to_owned(), commits()[1].short().to_owned());
+    let mut text = String::new();
+    for arguments in [
+        "flaky next",
+        "flaky next --json",
+        "branches",
+        "log next -n 2",
+        &format!("show {tip}"),
+        &format!("show {tip} --failed"),
+        &format!("show {tip} --json --test flaky"),
+        &format!("compare {parent} {tip}"),
+        &format!("wait {tip}"),
+        &format!("wait --json {tip}"),
+        &format!("wait --strict {tip}"),
+    ] {
+        let (code, output) = run(&dir, arguments);
+        text.push_str(&format!("$ ci-status {arguments}\n{output}exit code {code}\n\n"));
+    }
+    let history = run(&dir, "history next flaky").1;
+    let head: Vec<&str> = history.lines().take(5).collect();
+    text.push_str(&format!("$ ci-status history next flaky\n{}\n", head.join("\n")));
+    insta::assert_snapshot!(text);
+}

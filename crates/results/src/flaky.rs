@@ -1,0 +1,153 @@
+//! What the stored attempts prove: the status of a test that fails and passes, and the flaky tests of a branch.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use belief::{Confirmation, ExperimentKey, FlakyTest, HostClass, Observation, Outcome, Signature};
+use model::{BranchRef, CommitId, KernelId, ResultKey, Status};
+
+use crate::db;
+use crate::error::Result;
+use crate::reader::Reader;
+use crate::types::{Attempt, HistoryEntry, TestEntry};
+
+/// A flaky test of a branch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FlakyEntry {
+    /// The test.
+    pub key: ResultKey,
+    /// Its failure rate, and since when it is flaky.
+    pub flaky: FlakyTest,
+}
+
+/// One test at one commit.
+pub(crate) type AtCommit = (CommitId, TestEntry);
+
+impl TestEntry {
+    /// The status to show: that of the decisive attempt, or [`Status::Flaky`] if it failed and an attempt with the same
+    /// kernel passed.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        if self.decisive.status == Status::Failed && self.is_flaky() {
+            Status::Flaky
+        } else {
+            self.decisive.status
+        }
+    }
+
+    /// Whether one experiment has both outcomes: attempts with the same kernel failed and passed.
+    #[must_use]
+    pub fn is_flaky(&self) -> bool {
+        let ended = |wanted| self.all().filter(move |attempt| attempt.status == wanted);
+        !self.others.is_empty()
+            && ended(Status::Failed)
+                .any(|failed| ended(Status::Passed).any(|passed| self.kernel(failed) == self.kernel(passed)))
+    }
+
+    /// Whether retries confirm that it fails ([`belief::confirmation`]).
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        matches!(belief::confirmation(&self.outcomes()), Confirmation::Confirmed(_))
+    }
+
+    /// The outcomes of the attempts, in their order.
+    #[must_use]
+    pub fn outcomes(&self) -> Vec<Outcome> {
+        self.in_order().into_iter().map(outcome).collect()
+    }
+
+    fn in_order(&self) -> Vec<&Attempt> {
+        let mut attempts: Vec<&Attempt> = self.all().collect();
+        attempts.sort_by_key(|attempt| attempt.number);
+        attempts
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Attempt> {
+        std::iter::once(&self.decisive).chain(&self.others)
+    }
+
+    /// The kernel of an attempt. One that is not recorded is that of the decisive attempt.
+    fn kernel<'a>(&'a self, attempt: &'a Attempt) -> Option<&'a KernelId> {
+        attempt.kernel.as_ref().or(self.decisive.kernel.as_ref())
+    }
+
+    /// The attempts as observations, in their order. The content of a test is not recorded, so attempts at different commits are
+    /// never the same experiment.
+    #[must_use]
+    pub fn observations(&self, commit: &CommitId) -> Vec<Observation> {
+        self.in_order().into_iter().filter_map(|attempt| self.observation(commit, attempt)).collect()
+    }
+
+    fn observation(&self, commit: &CommitId, attempt: &Attempt) -> Option<Observation> {
+        let host = attempt.host.clone().or_else(|| "unknown".parse().ok())?;
+        let started = attempt.started.and_then(|started| u64::try_from(started).ok()).unwrap_or(0);
+        let kernel = self.kernel(attempt).map(KernelId::as_str).unwrap_or_default();
+        Some(Observation {
+            commit: commit.clone(),
+            experiment: ExperimentKey(format!("{commit} {kernel}")),
+            outcome: outcome(attempt),
+            duration: attempt.duration,
+            host_class: HostClass::of(&host),
+            host,
+            at_ms: Duration::from_secs(started)
+                .saturating_add(attempt.duration)
+                .as_millis()
+                .try_into()
+                .unwrap_or(0),
+        })
+    }
+}
+
+/// The outcome of an attempt.
+fn outcome(attempt: &Attempt) -> Outcome {
+    match attempt.status {
+        Status::Passed => Outcome::Passed,
+        Status::Failed => {
+            let reason = attempt.reason.as_deref().unwrap_or("");
+            Outcome::Failed { signature: Signature::new(attempt.crash.as_deref(), reason) }
+        }
+        _ => Outcome::NoVerdict,
+    }
+}
+
+/// The flaky tests among tests at commits, newest commit first; by name.
+fn find(newest_first: impl IntoIterator<Item = (ResultKey, AtCommit)>) -> Vec<FlakyEntry> {
+    let mut tests: BTreeMap<ResultKey, Vec<Observation>> = BTreeMap::new();
+    for (key, (commit, entry)) in newest_first {
+        tests.entry(key).or_default().extend(entry.observations(&commit));
+    }
+    let flaky = |(key, observations): (ResultKey, Vec<Observation>)| {
+        Some(FlakyEntry { key, flaky: FlakyTest::find(&observations)? })
+    };
+    tests.into_iter().filter_map(flaky).collect()
+}
+
+/// The flakiness of a test in its history, newest commit first; `None` if it is not flaky at the newest
+/// [`belief::COMMITS`] commits with a result.
+#[must_use]
+pub fn flaky_in(history: &[HistoryEntry]) -> Option<FlakyTest> {
+    let entries = history.iter().filter_map(|listed| Some((&listed.commit, listed.entry.as_ref()?)));
+    let newest = entries.take(belief::COMMITS);
+    let observations: Vec<Observation> =
+        newest.flat_map(|(commit, entry)| entry.observations(commit)).collect();
+    FlakyTest::find(&observations)
+}
+
+impl Reader {
+    /// The flaky tests of a branch, by name, from the newest [`belief::COMMITS`] commits with results; `None` if the branch does
+    /// not exist.
+    pub fn flaky(&self, at: &BranchRef) -> Result<Option<Vec<FlakyEntry>>> {
+        let Some(listed) = self.branch(at)? else { return Ok(None) };
+        if let Some(Some(found)) = self.database.query(|database| db::flaky::attempts(database, at)) {
+            return Ok(Some(find(found)));
+        }
+        let tested = listed.iter().filter(|entry| entry.counts.total() > 0).take(belief::COMMITS);
+        let mut found = Vec::new();
+        for listed in tested {
+            let Some(results) = self.commit(&listed.commit)? else { continue };
+            let at = |entry: TestEntry| (entry.key.clone(), (listed.commit.clone(), entry));
+            found.extend(results.entries.into_iter().map(at));
+        }
+        Ok(Some(find(found)))
+    }
+}

@@ -135,9 +135,7 @@ impl Host {
             ));
         }
         if !self.package_file_hook {
-            return Err(ImageError::NoPackageFiles(
-                "the mmdebstrap of this host is too old",
-            ));
+            return Err(ImageError::NoPackageFiles("the mmdebstrap of this host is too old"));
         }
         Ok(())
     }

@@ -22,9 +22,9 @@ use crate::audit::{AuditAction, AuditLog, Requester};
 use crate::executor::placement;
 use crate::executor::pool::ExecutorPool;
 use crate::executor::run::ExecutorEvent;
-use crate::farm::{Command, Farm, FarmEvent, Identity, RecordedVerdicts, unconfirmed};
+use crate::farm::{Command, Farm, FarmEvent, Identity, RecordedVerdicts, Unconfirmed, unconfirmed};
 use crate::missing_kernels::MissingKernels;
-use crate::plan::{JobRef, PlannedJob};
+use crate::plan::PlannedJob;
 use crate::publisher::Publisher;
 use crate::report::progress::Progress;
 use crate::watch::fetch_loop::{FetchLoop, View, listing_store};
@@ -336,9 +336,9 @@ impl<'a> Parts<'a> {
             tokio::select! {
                 Some(view) = inbox.views.recv() => self.view_once(view).await,
                 Some(end) = inbox.ends.recv() => {
-                    self.handle(FarmEvent::JobEnded(end)).await;
+                    self.job_ended(end, &mut inbox).await;
                     while let Ok(end) = inbox.ends.try_recv() {
-                        self.handle(FarmEvent::JobEnded(end)).await;
+                        self.job_ended(end, &mut inbox).await;
                     }
                 }
                 Some(event) = inbox.events.recv() => {
@@ -377,10 +377,20 @@ impl<'a> Parts<'a> {
         if !inbox.ends.is_empty() || !self.farm.is_done() {
             return false;
         }
+        self.arrived_events(inbox).await;
+        self.farm.is_done()
+    }
+
+    /// Handles the end of a job, after its verdict, which decides whether the job runs again.
+    async fn job_ended(&mut self, end: End<Arc<PlannedJob>>, inbox: &mut Inbox) {
+        self.arrived_events(inbox).await;
+        self.handle(FarmEvent::JobEnded(end)).await;
+    }
+
+    async fn arrived_events(&mut self, inbox: &mut Inbox) {
         while let Ok(event) = inbox.events.try_recv() {
             self.executor_event(event).await;
         }
-        self.farm.is_done()
     }
 
     async fn handle(&mut self, event: FarmEvent) {
@@ -400,7 +410,7 @@ impl<'a> Parts<'a> {
     }
 
     async fn executor_event(&mut self, event: ExecutorEvent) {
-        if let ExecutorEvent::Verdict { job, verdict, duration } = &event {
+        if let ExecutorEvent::Verdict { job, verdict, duration, .. } = &event {
             self.progress.verdict(job, verdict, *duration);
         }
         if let ExecutorEvent::KernelNotFound { kernel, cause, .. } = &event {
@@ -467,9 +477,10 @@ impl<'a> Parts<'a> {
         })
     }
 
-    fn find_unconfirmed(&self) -> JoinHandle<Vec<JobRef>> {
+    fn find_unconfirmed(&self) -> JoinHandle<Vec<Unconfirmed>> {
         let (reader, commits) = (self.publisher.writer().reader(), self.farm.newest());
-        tokio::task::spawn_blocking(move || unconfirmed(&reader, &commits))
+        let times = self.farm.view().config.top.confirm_failures;
+        tokio::task::spawn_blocking(move || unconfirmed(&reader, &commits, times))
     }
 
     async fn end(&mut self, ending: &Ending) {

@@ -77,7 +77,7 @@ pub struct Top {
     pub compat_tree: usize,
     /// Whether branches are also written to `refs/heads/<user>/<branch>`, where clients of the previous system look.
     pub legacy_refs: bool,
-    /// The number of retries after a failure, to find flaky subtests.
+    /// The maximum number of retries after a failure, to find flaky subtests.
     pub confirm_failures: u32,
     /// How branches are grouped to share objects, compiler caches and kernels.
     pub trust: TrustScope,
@@ -128,7 +128,7 @@ pub(crate) fn read(section: &Section<'_>, paths: &Paths) -> Result<Top, Fault> {
         legacy_refs: section.get("legacy_refs").map_or(Ok(false), |node| node.bool("legacy_refs"))?,
         confirm_failures: section
             .get("confirm_failures")
-            .map_or(Ok(1), |node| node.int("confirm_failures", 0, 100))
+            .map_or(Ok(4), |node| node.int("confirm_failures", 0, 100))
             .map(|n| u32::try_from(n).unwrap_or(1))?,
         trust: section.get("trust").map(trust).transpose()?.unwrap_or_default(),
         verify_builds: section

@@ -67,6 +67,8 @@ pub enum ExecutorEvent {
         job: Arc<PlannedJob>,
         /// Its verdict.
         verdict: Verdict,
+        /// The crash title, if the kernel crashed.
+        crash: Option<String>,
         /// How long the subtest ran.
         duration: Duration,
     },
@@ -405,7 +407,7 @@ impl<'a> BatchRun<'a> {
         };
         let record = VerdictRecord {
             started: Some(self.begun[reported.job].unwrap_or(started)),
-            crash: reported.crash,
+            crash: reported.crash.clone(),
             host: Some(self.slot.host.clone()),
             slot: Some(self.slot.slot),
             kernel,
@@ -427,9 +429,10 @@ impl<'a> BatchRun<'a> {
             self.publish_artifacts_of_test(&key, &reported.dir.join(ArtifactName::DIR)).await;
         }
         // Sent before the job ends, so that the daemon receives the verdict first.
-        let event = ExecutorEvent::Verdict { job: job.payload.clone(), verdict: reported.verdict, duration };
-        let _ = self.slot.events.send(event);
-        self.batch.done(job.id);
+        let (job_id, job) = (job.id, job.payload.clone());
+        let (verdict, crash) = (reported.verdict, reported.crash);
+        let _ = self.slot.events.send(ExecutorEvent::Verdict { job, verdict, crash, duration });
+        self.batch.done(job_id);
         Ok(())
     }
 

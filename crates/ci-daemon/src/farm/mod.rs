@@ -15,13 +15,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jobkit::{Choir, End, JobSpec, Outcome};
+use belief::{Outcome, Signature};
+use jobkit::{Choir, End, JobSpec};
 use model::{BranchRef, CommitId, Verdict};
 use results::notes::RequestEnd;
 use results::requests::{RequestKind, Rerun};
 
 pub use self::status::Identity;
-pub use self::unconfirmed::unconfirmed;
+pub use self::unconfirmed::{Unconfirmed, unconfirmed};
 pub use self::verdicts::RecordedVerdicts;
 use crate::executor::placement;
 use crate::executor::run::{BatchProgress, ExecutorEvent};
@@ -75,7 +76,7 @@ pub enum FarmEvent {
     /// A request of a user.
     Request(TakenRequest),
     /// Failures that an earlier daemon recorded and did not confirm.
-    Unconfirmed(Vec<JobRef>),
+    Unconfirmed(Vec<Unconfirmed>),
 }
 
 /// A change of files that results from an event.
@@ -97,6 +98,15 @@ pub enum Command {
         /// The file of the request.
         request: PathBuf,
     },
+}
+
+/// The outcome of an attempt.
+fn outcome(verdict: &Verdict, crash: Option<&str>) -> Outcome {
+    match verdict {
+        Verdict::Passed => Outcome::Passed,
+        Verdict::Failed { reason } => Outcome::Failed { signature: Signature::new(crash, reason) },
+        Verdict::NotRun { .. } | Verdict::FailedToRun { .. } => Outcome::NoVerdict,
+    }
 }
 
 /// Why a rerun is refused.
@@ -238,11 +248,11 @@ impl Farm {
         }
         let job = end.payload.name();
         match end.outcome {
-            Outcome::Done => self.window.set_done(&job),
-            Outcome::Cancelled => self.window.give_back(&job),
+            jobkit::Outcome::Done => self.window.set_done(&job),
+            jobkit::Outcome::Cancelled => self.window.give_back(&job),
             // The window dropped the job before it was removed.
-            Outcome::Removed => {}
-            Outcome::Abandoned { reason } => {
+            jobkit::Outcome::Removed => {}
+            jobkit::Outcome::Abandoned { reason } => {
                 tracing::error!(%job, "given up: {reason}");
                 return vec![Command::RecordAbandoned { job: end.payload, reason }];
             }
@@ -253,21 +263,23 @@ impl Farm {
     fn rerun_ended(&mut self, end: &End<Arc<PlannedJob>>) -> Vec<Command> {
         let job = end.payload.name();
         match &end.outcome {
-            Outcome::Done => self.window.set_done(&job),
-            Outcome::Abandoned { reason } => {
+            jobkit::Outcome::Done => self.window.set_done(&job),
+            jobkit::Outcome::Abandoned { reason } => {
                 tracing::error!(%job, "rerun given up: {reason}");
                 self.window.give_back(&job);
             }
-            Outcome::Cancelled | Outcome::Removed => self.window.give_back(&job),
+            jobkit::Outcome::Cancelled | jobkit::Outcome::Removed => self.window.give_back(&job),
         }
-        let next = self.reruns.ended(&job, end.outcome == Outcome::Done);
+        let next = self.reruns.ended(&job, end.outcome == jobkit::Outcome::Done);
         self.submit(next.submit);
         // A daemon that stops cancels its jobs; the next daemon finds their requests.
-        let finished = if end.outcome == Outcome::Cancelled { Vec::new() } else { next.finished };
+        let finished = if end.outcome == jobkit::Outcome::Cancelled { Vec::new() } else { next.finished };
         let result = match &end.outcome {
-            Outcome::Done => RequestEnd::Done,
-            Outcome::Abandoned { reason } => RequestEnd::Failed(reason.clone()),
-            Outcome::Cancelled | Outcome::Removed => RequestEnd::Failed("the job was removed".into()),
+            jobkit::Outcome::Done => RequestEnd::Done,
+            jobkit::Outcome::Abandoned { reason } => RequestEnd::Failed(reason.clone()),
+            jobkit::Outcome::Cancelled | jobkit::Outcome::Removed => {
+                RequestEnd::Failed("the job was removed".into())
+            }
         };
         finished.into_iter().map(|file| Command::FinishRequest(file, result.clone())).collect()
     }
@@ -280,9 +292,15 @@ impl Farm {
             ExecutorEvent::Batch { executor, batch: None } => {
                 self.batches.remove(&executor);
             }
-            ExecutorEvent::Verdict { job, verdict: Verdict::Failed { .. }, .. } => {
-                let run = self.reruns.confirm(&job, self.view.config.top.confirm_failures);
-                self.submit(run);
+            ExecutorEvent::Verdict { job, verdict, crash, .. } => {
+                let outcome = outcome(&verdict, crash.as_deref());
+                if job.purpose == Purpose::First && matches!(verdict, Verdict::Failed { .. }) {
+                    let times = self.view.config.top.confirm_failures;
+                    let run = self.reruns.confirm(&job, times, vec![outcome]);
+                    self.submit(run);
+                } else {
+                    self.reruns.outcome(&job, outcome);
+                }
             }
             ExecutorEvent::CachedBuildDiffers(alarm) => {
                 self.alarms.push_back(alarm);
@@ -291,7 +309,7 @@ impl Farm {
                 }
             }
             // The daemon takes them out of the view.
-            ExecutorEvent::KernelNotFound { .. } | ExecutorEvent::Verdict { .. } => {}
+            ExecutorEvent::KernelNotFound { .. } => {}
         }
     }
 
@@ -341,11 +359,12 @@ impl Farm {
     }
 
     /// Retries failures that an earlier daemon recorded and did not confirm.
-    fn confirm_left(&mut self, left: &[JobRef]) {
+    fn confirm_left(&mut self, left: &[Unconfirmed]) {
         let input = plan::from_view::input(&self.view, HashMap::new());
         let times = self.view.config.top.confirm_failures;
-        for job in left.iter().filter_map(|job| plan::find(&input, job)) {
-            let run = self.reruns.confirm(&Arc::new(job), times);
+        for Unconfirmed { job, outcomes } in left {
+            let Some(job) = plan::find(&input, job) else { continue };
+            let run = self.reruns.confirm(&Arc::new(job), times, outcomes.clone());
             self.submit(run);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use jobkit::ChoirConfig;
+use jobkit::{ChoirConfig, Outcome};
 use model::ResultKey;
 use results::Writer;
 use results::notes::RequestEnd;

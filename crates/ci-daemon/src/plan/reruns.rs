@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use belief::{Confirmation, Outcome, confirmation};
 use model::CommitId;
 
 use super::{JobRef, PlannedJob, Purpose};
@@ -26,6 +27,8 @@ pub struct Reruns {
 struct JobAttempts {
     job: Arc<PlannedJob>,
     purposes: Vec<Purpose>,
+    /// The outcomes of the attempts that confirm a failure, beginning with the failure.
+    outcomes: Vec<Outcome>,
     /// The request files to remove when the job has run.
     requests: Vec<PathBuf>,
 }
@@ -40,8 +43,15 @@ pub struct RerunStep {
 }
 
 impl Reruns {
-    /// Plans `times` retries of `job`, because its first verdict is Failed. Returns the job to submit now.
-    pub fn confirm(&mut self, job: &Arc<PlannedJob>, times: u32) -> Option<PlannedJob> {
+    /// Plans up to `times` retries of `job`, because its first verdict is Failed. `outcomes` are those of its attempts so far.
+    /// Returns the job to submit now.
+    pub fn confirm(
+        &mut self,
+        job: &Arc<PlannedJob>,
+        times: u32,
+        outcomes: Vec<Outcome>,
+    ) -> Option<PlannedJob> {
+        let times = (times as usize + 1).saturating_sub(outcomes.len());
         if times == 0 || job.purpose != Purpose::First {
             return None;
         }
@@ -49,30 +59,33 @@ impl Reruns {
         if seen.len() >= CONFIRMED_MAX || !seen.insert(job.key.to_string()) {
             return None;
         }
-        let purposes = vec![Purpose::Confirm; times as usize];
-        self.add(job, purposes, None)
+        self.add(job, JobAttempts::new(job, vec![Purpose::Confirm; times], outcomes, None))
+    }
+
+    /// Records the outcome of a retry.
+    pub fn outcome(&mut self, job: &PlannedJob, outcome: Outcome) {
+        if job.purpose == Purpose::Confirm
+            && let Some(runs) = self.jobs.get_mut(&job.name())
+        {
+            runs.outcomes.push(outcome);
+        }
     }
 
     /// Plans a rerun that a user requested. Returns the job to submit now.
     pub fn request(&mut self, job: &Arc<PlannedJob>, request: Option<PathBuf>) -> Option<PlannedJob> {
-        self.add(job, vec![Purpose::Requested], request)
+        self.add(job, JobAttempts::new(job, vec![Purpose::Requested], Vec::new(), request))
     }
 
-    fn add(
-        &mut self,
-        job: &Arc<PlannedJob>,
-        purposes: Vec<Purpose>,
-        request: Option<PathBuf>,
-    ) -> Option<PlannedJob> {
+    fn add(&mut self, job: &Arc<PlannedJob>, added: JobAttempts) -> Option<PlannedJob> {
         let name = job.name();
         if let Some(runs) = self.jobs.get_mut(&name) {
-            runs.purposes.extend(purposes);
-            runs.requests.extend(request);
+            runs.purposes.extend(added.purposes);
+            runs.outcomes.extend(added.outcomes);
+            runs.requests.extend(added.requests);
             return None;
         }
-        let runs = JobAttempts { job: job.clone(), purposes, requests: request.into_iter().collect() };
-        let submit = runs.first();
-        self.jobs.insert(name, runs);
+        let submit = added.first();
+        self.jobs.insert(name, added);
         submit
     }
 
@@ -80,6 +93,9 @@ impl Reruns {
     pub fn ended(&mut self, job: &JobRef, done: bool) -> RerunStep {
         let Some(runs) = self.jobs.get_mut(job) else { return RerunStep::default() };
         let was = runs.purposes.remove(0);
+        if runs.is_decided() {
+            runs.purposes.retain(|purpose| *purpose != Purpose::Confirm);
+        }
         if done && !runs.purposes.is_empty() {
             let finished = if was == Purpose::Requested && !runs.purposes.contains(&Purpose::Requested) {
                 std::mem::take(&mut runs.requests)
@@ -105,6 +121,20 @@ impl Reruns {
 }
 
 impl JobAttempts {
+    fn new(
+        job: &Arc<PlannedJob>,
+        purposes: Vec<Purpose>,
+        outcomes: Vec<Outcome>,
+        request: Option<PathBuf>,
+    ) -> Self {
+        Self { job: job.clone(), purposes, outcomes, requests: request.into_iter().collect() }
+    }
+
+    /// Whether no further retry is needed to confirm the failure.
+    fn is_decided(&self) -> bool {
+        confirmation(&self.outcomes) != Confirmation::RunAgain
+    }
+
     fn first(&self) -> Option<PlannedJob> {
         let purpose = *self.purposes.first()?;
         let value = if purpose == Purpose::Requested { FIRST } else { self.job.value };
@@ -124,15 +154,49 @@ mod tests {
         Arc::new(PlannedJob { value: 3, ..fixture::job(fixture::commit(0), "a", subtest) })
     }
 
+    fn failed(reason: &str) -> Vec<Outcome> {
+        vec![Outcome::Failed { signature: belief::Signature::new(None, reason) }]
+    }
+
+    /// The number of attempts until nothing is left to do, with these outcomes of the retries: a reason, or `pass`.
+    fn attempts(times: u32, earlier: &[&str], retries: &[&str]) -> usize {
+        let outcome = |word: &&str| match *word {
+            "pass" => Outcome::Passed,
+            reason => failed(reason).remove(0),
+        };
+        let mut reruns = Reruns::default();
+        let earlier: Vec<Outcome> = earlier.iter().map(outcome).collect();
+        let mut count = earlier.len();
+        let mut next = reruns.confirm(&job("x"), times, earlier);
+        let mut retries = retries.iter().map(outcome);
+        while let Some(retry) = next {
+            count += 1;
+            reruns.outcome(&retry, retries.next().unwrap());
+            next = reruns.ended(&retry.name(), true).submit;
+        }
+        assert!(reruns.is_empty());
+        count
+    }
+
+    #[test]
+    fn the_number_of_retries_depends_on_their_outcomes() {
+        assert_eq!(attempts(4, &["lost 3"], &["lost 5"]), 2, "the same failure again");
+        assert_eq!(attempts(4, &["a"], &["pass", "a", "pass", "a"]), 5);
+        assert_eq!(attempts(4, &["a"], &["b", "a", "b", "a"]), 5);
+        assert_eq!(attempts(9, &["a"], &["pass", "a", "pass", "a"]), 5, "five attempts decide");
+        assert_eq!(attempts(1, &["a"], &["pass"]), 2, "no more than the configuration allows");
+        assert_eq!(attempts(4, &["a", "pass"], &["pass", "pass", "pass"]), 5, "after a restart");
+    }
+
     #[test]
     fn one_attempt_of_a_job_at_a_time() {
         let mut reruns = Reruns::default();
         let x = job("x");
-        let first = reruns.confirm(&x, 2).unwrap();
+        let first = reruns.confirm(&x, 2, failed("a")).unwrap();
         assert_eq!((first.purpose, first.value), (Purpose::Confirm, 3));
-        assert_eq!(reruns.confirm(&x, 2), None, "a failure is confirmed once");
+        assert_eq!(reruns.confirm(&x, 2, failed("a")), None, "a failure is confirmed once");
         assert_eq!(reruns.request(&x, Some("r1".into())), None, "it runs after the retries");
-        assert_eq!(reruns.confirm(&Arc::new(first), 2), None, "a confirmation is not confirmed");
+        assert_eq!(reruns.confirm(&Arc::new(first), 2, failed("a")), None, "a confirmation is not confirmed");
         assert_eq!(reruns.ended(&x.name(), true).submit.unwrap().purpose, Purpose::Confirm);
         let requested = reruns.ended(&x.name(), true);
         assert_eq!(
@@ -155,10 +219,11 @@ mod tests {
             reruns.ended(&y.name(), false),
             RerunStep { submit: None, finished: vec!["r".into(), "s".into()] }
         );
-        let confirmed = (0..50).filter(|n| reruns.confirm(&job(&format!("s{n}")), 1).is_some()).count();
+        let confirmed =
+            (0..50).filter(|n| reruns.confirm(&job(&format!("s{n}")), 1, failed("a")).is_some()).count();
         assert_eq!(confirmed, CONFIRMED_MAX);
         reruns.keep_commits(|_| false);
-        assert!(reruns.confirm(&job("t"), 1).is_some());
-        assert!(reruns.confirm(&job("z"), 0).is_none());
+        assert!(reruns.confirm(&job("t"), 1, failed("a")).is_some());
+        assert!(reruns.confirm(&job("z"), 0, failed("a")).is_none());
     }
 }

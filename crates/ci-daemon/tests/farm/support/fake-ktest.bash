@@ -2,6 +2,7 @@
 # A fake `ktest run --events`. The file `mode` of the commit has any of these words:
 #   fail   every subtest fails, and leaves artifacts
 #   flaky  the first run of the commit ends with an infrastructure error after its first subtest
+#   first  the first run of each subtest fails
 #   stop   the first run of the commit is stopped by a signal after a heartbeat
 #   links  the files of a subtest are links to FAKE/secret, and a FIFO
 #   refuse the test file cannot be run at all, until the file FAKE/accept exists
@@ -74,6 +75,9 @@ for subtest in "${subtests[@]}"; do
 	fi
 	echo "00001 the log of $subtest" | tee "$out/$dir/log" >>"$out/out/${test//\//.}"
 	status='"Passed"'
+	if [[ $mode == *first* && $(grep -cFx "$commit $test $subtest" "$fake/ran") == 1 ]]; then
+		status='"Failed","reason":"lost 3 of 8"'
+	fi
 	if [[ $mode == *fail* ]]; then
 		status='"Failed","reason":"mode says so"'
 		mkdir "$out/$dir/artifacts"

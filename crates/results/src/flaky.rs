@@ -127,9 +127,12 @@ fn find(newest_first: impl IntoIterator<Item = (ResultKey, AtCommit)>) -> Vec<Fl
 #[must_use]
 pub fn flaky_in(history: &[HistoryEntry]) -> Option<FlakyTest> {
     let entries = history.iter().filter_map(|listed| Some((&listed.commit, listed.entry.as_ref()?)));
-    let newest = entries.take(belief::COMMITS);
+    let newest: Vec<(&CommitId, &TestEntry)> = entries.take(belief::COMMITS).collect();
+    if !newest.iter().any(|(_, entry)| entry.is_flaky()) {
+        return None;
+    }
     let observations: Vec<Observation> =
-        newest.flat_map(|(commit, entry)| entry.observations(commit)).collect();
+        newest.into_iter().flat_map(|(commit, entry)| entry.observations(commit)).collect();
     FlakyTest::find(&observations)
 }
 

@@ -20,6 +20,7 @@ use crate::id::hash_fields;
 use crate::make::{Layout, Make};
 use crate::option::KValue;
 use crate::state::OBJECT_LIMITS;
+use crate::store::Kernel;
 
 /// The time limit of installing modules.
 const INSTALL_LIMIT: Duration = Duration::from_secs(1800);
@@ -186,6 +187,18 @@ pub(crate) fn need_depmod() -> Result<(), BuildError> {
     match debian::programs::find_program("depmod") {
         Some(_) => Ok(()),
         None => Err(InfrastructureError::Missing { program: "depmod".into(), package: "kmod" }.into()),
+    }
+}
+
+impl Kernel {
+    /// A hash over what runs: the image and the modules. Commits with equal kernels have the same.
+    ///
+    /// # Errors
+    ///
+    /// If a module cannot be read.
+    pub fn content(&self) -> Result<String, BuildError> {
+        let modules = self.modules.as_deref().map(modules_hash).transpose()?.unwrap_or_default();
+        Ok(hash_fields([self.image_hash.as_str(), modules.as_str()]).to_string())
     }
 }
 

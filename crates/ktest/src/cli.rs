@@ -1,6 +1,7 @@
 //! The `ktest` command line: parse, wire, present. Exit codes: 0 all passed or not run; 1 a test failed; 2 usage error;
 //! 125 no verdict; 128 + N after signal N.
 
+mod bisect;
 mod boot;
 mod build;
 mod core;
@@ -47,6 +48,8 @@ Examples:
 enum Command {
     /// Build a kernel, boot it, run the subtests of a test file, and report the results.
     Run(Box<run::RunArgs>),
+    /// Find the first commit at which a subtest fails, also if it fails only sometimes.
+    Bisect(Box<bisect::BisectArgs>),
     /// Print the kernels that a set of test files needs, and why they cannot be merged.
     Plan(plan::PlanArgs),
     /// Build the kernels that test files need.
@@ -120,6 +123,7 @@ fn work(cli: Cli) -> Result<u8, Failure> {
         let work = async {
             match cli.command {
                 Command::Run(args) => run::run(*args, cache).await,
+                Command::Bisect(args) => bisect::run(*args, cache).await,
                 Command::Boot(args) => boot::run(*args, cache).await,
                 Command::List(args) => list::run(args, &cache).await,
                 Command::Plan(args) => plan::run(args, &cache).await,

@@ -5,6 +5,7 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 pub mod access;
+mod bisect;
 pub mod cli;
 pub mod doctor;
 pub mod live;

@@ -21,6 +21,7 @@ use super::kernel_arg::KernelFrom;
 use super::phases::Declared;
 use super::request::RunRequest;
 use super::results::Results;
+use super::summary::UsedKernel;
 use crate::report::Reporter;
 
 /// The maximum size of a kernel configuration or a Makefile, in bytes.
@@ -155,6 +156,7 @@ pub(super) async fn get(
         Ok(kernel) => {
             report(&kernel, &run.declared, began, results);
             copy_config(&kernel, results);
+            results.summary.kernel = Some(UsedKernel { kernel: kernel.clone(), took: began.elapsed() });
             Ok(kernel)
         }
         Err(Stop::CannotRun(cannot)) => {

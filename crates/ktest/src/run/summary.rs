@@ -1,8 +1,10 @@
 //! The result of a run, and its exit code.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use belief::{FixClaim, FixState};
+use kernel::Kernel;
 use model::{Status, SubtestName, Verdict};
 
 /// The result of a run.
@@ -22,8 +24,19 @@ pub struct Summary {
     pub asked: usize,
     /// With `--until-believed`: the claim that a failure is fixed, with the passes so far.
     pub claim: Option<FixClaim>,
+    /// The kernel that ran, if there was one.
+    pub kernel: Option<UsedKernel>,
     /// The output directory, absolute.
     pub out: PathBuf,
+}
+
+/// The kernel of a run.
+#[derive(Debug, Clone)]
+pub struct UsedKernel {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// The time to build it, or to find it in the store.
+    pub took: Duration,
 }
 
 impl Summary {

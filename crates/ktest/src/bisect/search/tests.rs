@@ -1,0 +1,154 @@
+//! Searches on a lab that answers from a table.
+
+use super::*;
+
+/// The commits of a linear history: 0 is the base.
+fn history(count: usize) -> Vec<CommitInfo> {
+    let id = |at: usize| -> CommitId { format!("{at:040x}").parse().unwrap() };
+    let commit = |at: usize| CommitInfo {
+        id: id(at),
+        message: format!("commit {at}\n"),
+        parents: at.checked_sub(1).map(id).into_iter().collect(),
+        time: 0,
+        tree: String::new(),
+        author: String::new(),
+    };
+    (0..=count).map(commit).collect()
+}
+
+fn number(commit: &CommitId) -> usize {
+    usize::from_str_radix(commit.as_str(), 16).unwrap()
+}
+
+/// Commits from `bad` on fail.
+struct Table {
+    bad: usize,
+    does_not_build: Vec<usize>,
+    never_boots: Vec<usize>,
+    /// Every commit has the kernel of the newest of these that is not newer.
+    kernels: Vec<usize>,
+    ran: Vec<usize>,
+    built: Vec<String>,
+}
+
+impl Table {
+    fn new(bad: usize) -> Self {
+        let none = Vec::new;
+        Self {
+            bad,
+            does_not_build: none(),
+            never_boots: none(),
+            kernels: none(),
+            ran: none(),
+            built: Vec::new(),
+        }
+    }
+}
+
+impl Lab for Table {
+    async fn run(&mut self, commit: &CommitId) -> Result<Ran, RunError> {
+        let at = number(commit);
+        self.ran.push(at);
+        if self.does_not_build.contains(&at) {
+            return Ok(Ran::DoesNotBuild("error: expected ;".into()));
+        }
+        let of = self.kernels.iter().rev().find(|own| **own <= at).copied().unwrap_or(at);
+        let kernel = format!("kernel {of}");
+        let new = !self.built.contains(&kernel);
+        self.built.extend(new.then(|| kernel.clone()));
+        let signature = Signature::new(None, "it broke");
+        let outcome = if self.never_boots.contains(&at) {
+            Outcome::NoVerdict
+        } else if of >= self.bad {
+            Outcome::Failed { signature }
+        } else {
+            Outcome::Passed
+        };
+        let took = Duration::from_secs(10);
+        Ok(Ran::Tested(Tested { outcome, reason: None, kernel, built: new.then_some(took * 6), took }))
+    }
+}
+
+async fn begin(table: &mut Table, count: usize, out: &std::path::Path) -> Search {
+    let commits = history(count);
+    let (base, head) = (commits[0].id.clone(), commits[count].id.clone());
+    let found = reproduce(table, &head, 3, |_| {}).await.unwrap();
+    let test = "fs.ext4.basic.punch".parse().unwrap();
+    Search::new(&test, found, commits, RecordFile::new(out, &base, &head)).unwrap()
+}
+
+async fn finish(search: &mut Search, table: &mut Table) -> State {
+    while search.step(table, |_, _, _| {}).await.unwrap() {}
+    search.bisection().state()
+}
+
+fn culprit(state: &State) -> usize {
+    match state {
+        State::Culprit { culprit, .. } => number(culprit),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_plain_break_is_found() {
+    let out = tempfile::tempdir().unwrap();
+    let mut table = Table::new(41);
+    let mut search = begin(&mut table, 64, out.path()).await;
+    let state = finish(&mut search, &mut table).await;
+    assert_eq!(culprit(&state), 41);
+    assert!(table.built.len() <= 9, "{:?}", table.built);
+    // The record has the result.
+    assert!(search.file().unfinished(&"fs.ext4.basic.punch".parse().unwrap(), None).is_none());
+}
+
+#[tokio::test]
+async fn commits_that_cannot_be_run_are_left_out() {
+    let out = tempfile::tempdir().unwrap();
+    let mut table = Table { does_not_build: vec![8, 9], never_boots: vec![7], ..Table::new(12) };
+    let mut search = begin(&mut table, 16, out.path()).await;
+    assert_eq!(culprit(&finish(&mut search, &mut table).await), 12);
+    for (at, most) in [(8, 1), (9, 1), (7, WITHOUT_VERDICT as usize)] {
+        assert!(table.ran.iter().filter(|ran| **ran == at).count() <= most, "{at}: {:?}", table.ran);
+    }
+}
+
+#[tokio::test]
+async fn a_commit_with_the_kernel_of_its_parent_is_not_the_culprit() {
+    let out = tempfile::tempdir().unwrap();
+    let mut table = Table { kernels: vec![0, 5, 10, 15], ..Table::new(10) };
+    let mut search = begin(&mut table, 16, out.path()).await;
+    assert_eq!(culprit(&finish(&mut search, &mut table).await), 10);
+}
+
+#[tokio::test]
+async fn an_interrupted_search_continues() {
+    let out = tempfile::tempdir().unwrap();
+    let mut table = Table::new(41);
+    let mut search = begin(&mut table, 64, out.path()).await;
+    for _ in 0..3 {
+        assert!(search.step(&mut table, |_, _, _| {}).await.unwrap());
+    }
+    let test = "fs.ext4.basic.punch".parse().unwrap();
+    let file = search.file().clone();
+    let other = Signature::new(None, "another failure");
+    assert!(file.unfinished(&test, Some(&other)).is_none());
+    assert!(file.unfinished(&"boot.x".parse().unwrap(), None).is_none());
+    let record = file.unfinished(&test, None).unwrap();
+    let mut search = Search::resume(&record, history(64), file).unwrap();
+    let before = table.ran.len();
+    assert_eq!(culprit(&finish(&mut search, &mut table).await), 41);
+    // Nothing that was known is built again.
+    let again = table.ran[before..].iter().filter(|at| table.ran[..before].contains(at)).count();
+    assert!(table.built.len() <= 9, "{:?}, {again}", table.built);
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_fail_has_no_first_bad_commit() {
+    let mut table = Table::new(100);
+    let head = history(4)[4].id.clone();
+    let error = reproduce(&mut table, &head, 3, |_| {}).await.err().unwrap().to_string();
+    assert!(error.contains("passed in 3 runs of the head"), "{error}");
+    let mut table = Table { does_not_build: vec![4], ..Table::new(0) };
+    let error = reproduce(&mut table, &head, 3, |_| {}).await.err().unwrap().to_string();
+    assert_eq!(error, "the head does not build: error: expected ;");
+}

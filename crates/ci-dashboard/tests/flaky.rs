@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Farm, NOW, page_text};
-use model::{CommitId, Verdict};
+use model::{CommitId, StatusSnapshot, Verdict};
 use testkit::results_fixture::{TestResult, commit_id};
 
 const BRANCH: &str = "/ci?user=mira&branch=next";
@@ -78,6 +78,32 @@ fn a_flaky_test_has_a_state_and_a_rate() {
     assert_eq!((&rows[0]["failed"], &rows[0]["flaky"]), (&1.into(), &1.into()));
     let compared = format!("/ci?compare={}..{tip}", commits()[1]);
     assert!(page_text(&farm.get(&compared)).contains("1 flaky"), "{}", farm.get(&compared));
+}
+
+#[test]
+fn a_failure_is_in_the_feed_when_it_is_confirmed() {
+    let farm = |retried: bool, queued: u64| {
+        Farm::with(|fixture| {
+            let [new, old] = ["new", "old"].map(commit_id);
+            fixture.branch("mira", "next", &[(new.clone(), "new".into()), (old.clone(), "old".into())]);
+            fixture.test(TestResult::new(&old, BROKEN, Verdict::Passed, 900).on("farm1", 0, NOW - 100));
+            for attempt in 0..=i64::from(retried) {
+                let failed = Verdict::Failed { reason: "lost a file".into() };
+                fixture.test(TestResult::new(&new, BROKEN, failed, 900).on("farm1", 0, NOW - 50 + attempt));
+            }
+            let pending = [(new.to_string(), queued)].into();
+            let snapshot = StatusSnapshot {
+                written: NOW - 1,
+                pending_by_commit: Some(pending),
+                ..StatusSnapshot::default()
+            };
+            fixture.snapshot(&snapshot);
+        })
+    };
+    for (retried, queued, shown) in [(false, 1, false), (false, 0, true), (true, 1, true)] {
+        let feed = farm(retried, queued).get(&format!("{BRANCH}&format=atom"));
+        assert_eq!(feed.contains(BROKEN), shown, "{retried} {queued}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use model::{CommitId, Verdict};
+use model::{CommitId, StatusSnapshot, Verdict};
 use tempfile::TempDir;
 use testkit::results_fixture::{ResultsFixture, TestResult, commit_id};
 
@@ -69,4 +69,36 @@ fn a_flaky_failure_accuses_no_commit() {
     let head: Vec<&str> = history.lines().take(5).collect();
     text.push_str(&format!("$ ci-status history next flaky\n{}\n", head.join("\n")));
     insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_failure_ends_the_wait_when_it_is_confirmed() {
+    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let (commit, fixture) = (commit_id("new"), ResultsFixture::new(dir.path()));
+    fixture.branch("kmo", "next", &[(commit.clone(), "ext4: a change".to_owned())]);
+    let failed = || {
+        let failed = Verdict::Failed { reason: "lost 3 of 8 writes".into() };
+        TestResult::new(&commit, STEADY, failed, 800).on("farm1", 1, 1_700_000_000)
+    };
+    fixture.test(failed());
+    let pending = Some([(commit.to_string(), 1)].into());
+    fixture.snapshot(&StatusSnapshot {
+        written: 1_700_000_099,
+        pending_by_commit: pending,
+        ..StatusSnapshot::default()
+    });
+    let wait = |more: &str| -> Result<u8, String> {
+        let given = ["ci-status", "--output-dir", dir.path().to_str().unwrap(), "wait", commit.as_str()];
+        let arguments = given.into_iter().chain(more.split_whitespace());
+        let directory = Path::new("/proc/1").to_owned();
+        ci_status::cli::answer(arguments, directory, 1_700_000_100, &mut Vec::new())
+            .map_err(|error| error.to_string())
+    };
+    fixture.publish();
+    assert!(wait("--limit 1ms").unwrap_err().contains("1 queued"), "its retry may pass");
+    assert_eq!(wait("--limit 1ms --strict"), Ok(1));
+    fixture.test(failed());
+    fixture.publish();
+    assert_eq!(wait("--limit 1ms"), Ok(1));
+    fixture.finish();
 }

@@ -50,6 +50,12 @@ impl StatusSnapshot {
     /// planned.
     #[must_use]
     pub fn has_work_for(&self, commit: &str) -> bool {
+        self.has_jobs_of(commit) || self.more_to_plan
+    }
+
+    /// True if jobs of this commit are queued or running, such as the retries of its failures.
+    #[must_use]
+    pub fn has_jobs_of(&self, commit: &str) -> bool {
         let waits = match &self.pending_by_commit {
             Some(pending) => pending.get(commit).is_some_and(|count| *count > 0),
             // An old daemon counts by user only.
@@ -57,7 +63,7 @@ impl StatusSnapshot {
         };
         let runs =
             |executor: &ExecutorStatus| executor.batch.as_ref().is_some_and(|batch| batch.commit == commit);
-        waits || self.more_to_plan || self.executors.iter().any(runs)
+        waits || self.executors.iter().any(runs)
     }
 }
 

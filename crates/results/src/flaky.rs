@@ -50,6 +50,13 @@ impl TestEntry {
         matches!(belief::confirmation(&self.outcomes()), Confirmation::Confirmed(_))
     }
 
+    /// Whether it failed here, and a retry can still show that it is flaky. Results of other systems have no host, and are
+    /// not retried.
+    #[must_use]
+    pub fn may_be_flaky(&self) -> bool {
+        self.status() == Status::Failed && self.decisive.host.is_some() && !self.is_confirmed()
+    }
+
     /// The outcomes of the attempts, in their order.
     #[must_use]
     pub fn outcomes(&self) -> Vec<Outcome> {

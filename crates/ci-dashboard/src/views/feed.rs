@@ -2,9 +2,9 @@
 
 use askama::Template;
 use http::header::{self, HeaderValue};
-use model::Status;
-use regress::branch_history::BranchHistory;
-use results::BranchEntry;
+use model::{Status, StatusSnapshot};
+use regress::branch_history::{BranchHistory, TestId};
+use results::{BranchEntry, TestEntry};
 
 use super::Context;
 use super::home::state;
@@ -17,6 +17,8 @@ use crate::route::BranchRef;
 const ENTRIES_MAX: usize = 50;
 /// The maximum number of tests in an entry.
 const NAMED_MAX: usize = 100;
+/// The age in seconds of a snapshot above which the daemon is considered stopped.
+const STALE: i64 = 120;
 /// The width of a character in the badge, in pixels.
 const LETTER: usize = 7;
 
@@ -52,12 +54,16 @@ struct Badge<'a> {
 pub fn atom(context: Context<'_>, at: &BranchRef) -> Result<Response, Problem> {
     let listed = context.store.branch(at)?;
     let history = context.store.history(&listed);
+    let snapshot = snapshot(context);
     let entries: Vec<Entry> = listed
         .iter()
         .enumerate()
         .filter(|(row, _)| history.delta(*row).is_some_and(|delta| !delta.broke.is_empty()))
+        .filter_map(|(row, entry)| {
+            let has_jobs = snapshot.has_jobs_of(entry.commit.as_str());
+            broken(context, at, &history, (row, entry), has_jobs)
+        })
         .take(ENTRIES_MAX)
-        .map(|(row, entry)| broken(context, at, &history, row, entry))
         .collect();
     let feed = Feed {
         title: format!("{}/{}: regressions", cut(at.user.as_str(), 100), cut(at.branch.as_str(), 200)),
@@ -70,20 +76,29 @@ pub fn atom(context: Context<'_>, at: &BranchRef) -> Result<Response, Problem> {
     context.text("application/atom+xml; charset=utf-8", xml)
 }
 
+/// The commit with the tests that it broke, without failures that a retry can still show to be flaky if it `has_jobs`: what is in a
+/// feed is not taken back. `None` if none is left.
 fn broken(
     context: Context<'_>,
     at: &BranchRef,
     history: &BranchHistory,
-    row: usize,
-    listed: &BranchEntry,
-) -> Entry {
+    (row, listed): (usize, &BranchEntry),
+    has_jobs: bool,
+) -> Option<Entry> {
     let broke = history.delta(row).map(|delta| delta.broke.as_slice()).unwrap_or_default();
     let results = context.store.reader().commit(&listed.commit).ok().flatten();
+    let entry = |name: &str| results.as_ref()?.get(&name.parse().ok()?);
+    let is_shown =
+        |test: &&TestId| !(has_jobs && entry(history.name(**test)).is_some_and(TestEntry::may_be_flaky));
+    let broke: Vec<&TestId> = broke.iter().filter(is_shown).collect();
+    if broke.is_empty() {
+        return None;
+    }
     let mut updated = 0;
     let mut text = String::new();
     for test in broke.iter().take(NAMED_MAX) {
-        let name = history.name(*test);
-        let entry = results.as_ref().and_then(|results| results.get(&name.parse().ok()?));
+        let name = history.name(**test);
+        let entry = entry(name);
         let reason = entry
             .and_then(|entry| entry.decisive.crash.as_deref().or(entry.decisive.reason.as_deref()))
             .unwrap_or("");
@@ -91,13 +106,20 @@ fn broken(
             entry.and_then(|entry| entry.decisive.started).map_or(updated, |started| started.max(updated));
         text.push_str(&format!("{name}: {}\n", cut(reason, 300)));
     }
-    Entry {
+    Some(Entry {
         title: format!("{} broke: {}", broke.len().plural("test"), subject(&listed.message, 120)),
         id: id(at, Some(listed)),
         href: absolute(context, &context.links().commit(Some(at), listed.commit.as_str())),
         updated: iso(updated),
         text,
-    }
+    })
+}
+
+/// The status snapshot; an empty one if the daemon does not run.
+fn snapshot(context: Context<'_>) -> StatusSnapshot {
+    let snapshot = context.store.reader().snapshot().ok().flatten();
+    let is_fresh = |snapshot: &StatusSnapshot| context.now.saturating_sub(snapshot.written) <= STALE;
+    snapshot.filter(is_fresh).unwrap_or_default()
 }
 
 /// An id for a branch and commit that does not depend on the address of the site.

@@ -90,11 +90,6 @@ fn counts_as_failure(entry: &TestEntry, strict: bool) -> bool {
     }
 }
 
-/// Whether a failure can still turn out to be flaky. Results of other systems have no host, and are not confirmed.
-fn may_be_flaky(entry: &TestEntry) -> bool {
-    entry.status() == Status::Failed && entry.decisive.host.is_some() && !entry.is_confirmed()
-}
-
 /// Waits for the commit with this name. Calls `report` for each change of its progress.
 pub fn run(
     context: &Context,
@@ -111,10 +106,11 @@ pub fn run(
         let elapsed = clock.elapsed();
         let now = context.now.saturating_add(i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX));
         let progress = progress(&commit, results.as_ref(), snapshot.as_ref(), now);
-        let failed = results
-            .iter()
-            .flat_map(|results| &results.entries)
-            .any(|entry| counts_as_failure(entry, until.strict) && (until.strict || !may_be_flaky(entry)));
+        let fresh = snapshot.as_ref().filter(|snapshot| now.saturating_sub(snapshot.written) <= STALE);
+        let has_jobs = fresh.is_some_and(|snapshot| snapshot.has_jobs_of(commit.as_str()));
+        let failed = results.iter().flat_map(|results| &results.entries).any(|entry| {
+            counts_as_failure(entry, until.strict) && (until.strict || !has_jobs || !entry.may_be_flaky())
+        });
         let words = match progress {
             Progress::Done => return end(context, commit, results, until.strict, true),
             Progress::Pending(_) | Progress::NotTested if failed && !until.all => {
@@ -311,7 +307,7 @@ mod tests {
             |wanted: &dyn Fn(&TestEntry) -> bool| results.entries.iter().map(wanted).collect::<Vec<_>>();
         assert_eq!(which(&|entry| counts_as_failure(entry, false)), [false, true, true]);
         assert_eq!(which(&|entry| counts_as_failure(entry, true)), [true, true, true]);
-        assert_eq!(which(&may_be_flaky), [false, false, true], "not confirmed yet");
+        assert_eq!(which(&TestEntry::may_be_flaky), [false, false, true], "not confirmed yet");
         results.entries.truncate(1);
         let wait = |failed: &[TestEntry]| Wait {
             commit: commit(),

@@ -4,6 +4,7 @@
 # version, and is attached to the guest as a disk. The source is one of
 #   $ktest_deps_dir/NAME   a clone, or a link to one (for a farm)
 #   $ktest_NAME            in the environment of `ktest run`: a directory, or a URL to clone
+#   $ktest_suite_NAME      the directory that a farm with [suite.NAME] sets, `none` as long as it has no commit of the suite
 # Without a source the file has one subtest, `source`, which is Not run with a reason that explains how to get the suite.
 # No VM is started for it.
 
@@ -17,13 +18,17 @@ _suite_unbuilt_list=.ktest-unbuilt
 # suite NAME "$@": find the suite; the other arguments are those of the call. Set suite_source on the host, to the empty
 # string if there is no source.
 suite() {
-    local said=ktest_$1
+    local said=ktest_$1 farm=ktest_suite_$1
     suite_name=$1
     said=${!said:-}
+    farm=${!farm:-}
     # The guest has only the disk.
     case ${2:-} in init | run-tests) _ktest_on "${ktest_no_vm:-}" || { _suite_disk && return; } ;; esac
     case $said in
-    '') suite_source=$(_suite_deps)/$1 ;;
+    '')
+        [[ $farm != none ]] || _ktest_die "the farm has not fetched $1 yet; [suite.$1] of its configuration says from where"
+        suite_source=${farm:-$(_suite_deps)/$1}
+        ;;
     *://*)
         require-git "$said" "$1"
         suite_source=$(_suite_deps)/$1

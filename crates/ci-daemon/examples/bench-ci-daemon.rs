@@ -152,7 +152,7 @@ fn prepare(dir: &Path) -> Result<()> {
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         wanted.insert((test, Env::default()));
     }
-    runtime.block_on(Listings::load(&dir.join("listings.json")).refresh(dir, &wanted, 0));
+    runtime.block_on(Listings::load(&dir.join("listings.json")).refresh(dir, Vec::new(), &wanted, 0));
     let mut keys: Vec<ResultKey> = Vec::new();
     for (test, env) in &wanted {
         for subtest in 0..SUBTESTS {

@@ -27,7 +27,7 @@ use crate::rerun_many;
 use crate::retention;
 use crate::unlist::{self, Unlisted};
 use crate::watch::fetch_loop::View;
-use crate::watch::local;
+use crate::watch::{local, suites};
 
 /// Build and test every commit of kernel branches, and publish the results.
 #[derive(Debug, Parser)]
@@ -331,6 +331,7 @@ fn check(config: Option<&Path>, args: &CheckArgs) -> Result<()> {
     let mut report = preview::Report::new(&config);
     let ktest = ktest_next_to_us()?;
     report.problems.extend(runtime()?.block_on(missing_kernels::look_up(&config, &ktest)));
+    report.problems.extend(runtime()?.block_on(suites::problems(&config.suites)));
     report.problems.extend(runtime()?.block_on(known_issues::problems(&config, unix_seconds())));
     if args.json {
         return print_json(&report);

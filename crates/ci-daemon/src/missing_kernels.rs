@@ -125,6 +125,7 @@ mod tests {
         View {
             config: Arc::new(config::load(&file).unwrap()),
             branches: BTreeMap::new(),
+            suites: BTreeMap::new(),
             listings: HashMap::new(),
             problems: Vec::new(),
             complete: true,

@@ -93,6 +93,7 @@ mod tests {
         let fetched = FetchedBranch { commits: [commit].into(), ..FetchedBranch::default() };
         let mut view = View {
             branches: config.all_branches().map(|branch| (branch.name.clone(), fetched.clone())).collect(),
+            suites: BTreeMap::new(),
             listings: std::collections::HashMap::new(),
             problems: Vec::new(),
             complete: true,

@@ -167,7 +167,7 @@ fn one(section: &Section<'_>, at: &BranchRef, known: &KnownNames<'_>) -> Result<
     let node = section.node();
     let (remote, git_ref) = match section.get_any(&["fetch", "remote"])? {
         Some(("fetch", node)) => fetch(node, known.paths)?,
-        Some((_, node)) => (remote(node, node.str("remote")?, known.paths)?, None),
+        Some((_, node)) => (remote(node, "remote", node.str("remote")?, known.paths)?, None),
         None => return Err(node.fault(BranchError::NoRemote(name.clone()))),
     };
     let remote_host = match known.limits {
@@ -237,16 +237,13 @@ fn fetch(node: &Node, paths: &Paths) -> Result<(Remote, Option<RefName>), Fault>
         [from, git_ref] => (from, git_ref),
         _ => return Err(node.fault(BranchError::Fetch(text.into()))),
     };
-    Ok((remote(node, from, paths)?, Some(parse(node, "fetch", git_ref)?)))
+    Ok((remote(node, "remote", from, paths)?, Some(parse(node, "fetch", git_ref)?)))
 }
 
-fn remote(node: &Node, text: &str, paths: &Paths) -> Result<Remote, Fault> {
+/// The remote that is the value of `key`. A relative path is relative to the file.
+pub(crate) fn remote(node: &Node, key: &str, text: &str, paths: &Paths) -> Result<Remote, Fault> {
     let relative = text.starts_with("./") || text.starts_with("../") || text.starts_with("~/");
-    if relative {
-        parse(node, "remote", &paths.join(text).to_string_lossy())
-    } else {
-        parse(node, "remote", text)
-    }
+    if relative { parse(node, key, &paths.join(text).to_string_lossy()) } else { parse(node, key, text) }
 }
 
 fn parse<T: std::str::FromStr<Err = model::NameError>>(

@@ -10,6 +10,7 @@ use crate::group::TestGroup;
 use crate::hook::Hook;
 use crate::host::Host;
 use crate::image::Images;
+use crate::suite::Suites;
 use crate::top::Top;
 use crate::users::UserLimits;
 
@@ -24,6 +25,8 @@ pub struct Config {
     pub hook: Option<Hook>,
     /// Repositories other than `linux`. An entry `linux` overrides `linux_repo`.
     pub repos: BTreeMap<RepoName, PathBuf>,
+    /// The test suites that the farm fetches.
+    pub suites: Suites,
     /// Root images that test groups name.
     pub images: Images,
     /// Package repositories from which kernels are fetched.

@@ -23,6 +23,7 @@ mod node;
 mod paths;
 mod read;
 mod repo;
+mod suite;
 mod top;
 mod users;
 
@@ -38,5 +39,6 @@ pub use image::{ImageError, ImageRecipe, Images, recipe};
 pub use load::{load, load_lenient};
 pub use nearest::Hint;
 pub use repo::RepoError;
+pub use suite::{Suite, SuiteError, Suites};
 pub use top::{TimeError, Top, TopError, parse_time};
 pub use users::{RemoteHost, RemotePattern, UserLimitError, UserLimits, host_and_port, is_public};

@@ -20,6 +20,7 @@ use crate::node::{Node, Section};
 use crate::paths::Paths;
 use crate::read::{self, Format};
 use crate::repo;
+use crate::suite;
 use crate::top::{self, TopError};
 use crate::users;
 
@@ -52,6 +53,7 @@ const KEYS: &[&str] = &[
     "users",
     "repo",
     "repos",
+    "suite",
     "image",
     "kernel_source",
     "test_group",
@@ -151,6 +153,7 @@ fn main_tree(path: &Path, tree: &Node) -> Result<Config, Fault> {
     let part = |keys: &[&'static str]| section.get_any(keys).map(|found| found.map(|(_, node)| node));
     let repos =
         part(&["repo", "repos"])?.map(|node| repo::read(node, &paths)).transpose()?.unwrap_or_default();
+    let suites = section.get("suite").map(|node| suite::read(node, &paths)).transpose()?;
     let hosts = part(&["host", "hosts", "executors"])?.map(|node| host::read(node, &paths)).transpose()?;
     let hook = section.get("hook").map(|node| hook::read(node, &paths)).transpose()?;
     let kernel_sources =
@@ -176,6 +179,7 @@ fn main_tree(path: &Path, tree: &Node) -> Result<Config, Fault> {
         top,
         hook,
         repos,
+        suites: suites.unwrap_or_default(),
         images,
         kernel_sources,
         test_groups,

@@ -109,6 +109,20 @@ fn a_users_file_sets_variables_of_tests_only() {
 }
 
 #[test]
+fn a_users_file_has_no_suites() {
+    let dir = tempfile::tempdir().unwrap();
+    let main = dir.path().join("ci.toml");
+    std::fs::write(&main, std::fs::read_to_string(self::dir("good/ci.toml")).unwrap()).unwrap();
+    std::fs::create_dir(dir.path().join("users")).unwrap();
+    let text = "[suite.xfstests]\nrepo = \"https://git.example.org/x.git\"\n";
+    std::fs::write(dir.path().join("users/eve.toml"), text).unwrap();
+    let (config, problems) = config::load_lenient(&main).unwrap();
+    let problems: String = problems.iter().map(ToString::to_string).collect();
+    assert!(problems.contains("users/eve.toml:1: unknown key \"suite\""), "{problems}");
+    assert_eq!(config.suites["xfstests"].remote.as_str(), "https://git.example.org/xfstests.git");
+}
+
+#[test]
 fn a_users_file_does_not_open_the_network() {
     let dir = tempfile::tempdir().unwrap();
     let main = dir.path().join("ci.toml");

@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use model::{
-    CommitId, Env, PackageName, RootImage, RunOrder, ShippedImage, StoreKernel, SubtestName, TestOrder,
-    TestPath,
+    CommitId, Env, PackageName, RootImage, RunOrder, ShippedImage, StoreKernel, SubtestName, SuiteOrder,
+    TestOrder, TestPath,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 
 /// The version of the protocol between `ktest host run` and `ktest host serve`.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// The prefix of a host's first frame. Lines printed by a login shell before it are skipped.
 pub const GREETING: &str = "ktest-host ";
@@ -56,6 +56,8 @@ pub enum Frame {
         commit: bool,
         /// Whether the host has the tests.
         tests: bool,
+        /// The commits of suites that the mirror does not have.
+        missing_suites: Vec<CommitId>,
         /// The repository to push commits to.
         mirror: PathBuf,
     },
@@ -90,6 +92,8 @@ pub enum Order {
         slot: String,
         /// The commit.
         commit: Option<CommitId>,
+        /// The commits of the suites.
+        suites: Vec<CommitId>,
         /// The hash of the test tree.
         tests: String,
     },
@@ -130,6 +134,9 @@ pub struct RemoteOrder {
     pub packages: Vec<PackageName>,
     /// The variables that the test group sets.
     pub env: Env,
+    /// The test suites, each with a repository that contains its commit: on this machine, or for a host its mirror.
+    #[serde(default)]
+    pub suites: Vec<SuiteOrder>,
     /// The guest's architecture if the test file does not declare one.
     pub arch: Option<model::Arch>,
     /// The trust domain of the branch.
@@ -170,6 +177,7 @@ impl RemoteOrder {
             image: Some(self.image).filter(|image| *image != ShippedImage::default()).map(RootImage::Shipped),
             packages: self.packages.clone(),
             env: self.env.vars(),
+            suites: self.suites.clone(),
             trust_domain: self.trust_domain.clone(),
             verify_builds: self.verify_builds,
             kernel_repos: self.kernel_repos.clone(),

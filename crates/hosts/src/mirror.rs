@@ -13,6 +13,17 @@ pub(crate) fn commit_ref(commit: &CommitId) -> RefName {
     format!("refs/ktest/{commit}").parse().expect("hexadecimal digits make a valid ref")
 }
 
+/// Those of the commits that the mirror does not have.
+pub(crate) async fn missing(mirror: &Path, commits: Vec<CommitId>) -> Result<Vec<CommitId>, HostError> {
+    let mut missing = Vec::new();
+    for commit in commits {
+        if !has_commit(mirror, &commit).await? {
+            missing.push(commit);
+        }
+    }
+    Ok(missing)
+}
+
 /// Whether the mirror has the commit with all its objects. Creates the mirror if it does not exist.
 pub(crate) async fn has_commit(mirror: &Path, commit: &CommitId) -> Result<bool, HostError> {
     let path = mirror.with_extension("lock");

@@ -2,12 +2,12 @@
 //!
 //! It behaves like `ktest run --events`: a verdict is printed after its log is in the output directory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
 use model::build::version;
-use model::{Event, KernelId, Stamped};
+use model::{CommitId, Event, KernelId, Stamped};
 use spawn::{Stream, lines};
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, ChildStdout};
@@ -213,22 +213,20 @@ impl RemoteRun<'_> {
     ) -> Result<(), HostError> {
         let job = self.job;
         let commit = job.order.commit.clone();
-        let prepare = Order::Prepare { slot: job.slot.clone(), commit: commit.clone(), tests: tests.into() };
-        self.order(prepare).await?;
-        let Frame::Ready { commit: has_commit, tests: has_tests, mirror } = self.next(frames).await? else {
+        let suites = job.order.suites.iter().map(|suite| suite.version.commit.clone()).collect();
+        let tests = tests.to_owned();
+        self.order(Order::Prepare { slot: job.slot.clone(), commit: commit.clone(), suites, tests }).await?;
+        let Frame::Ready { commit: has_commit, tests: has_tests, missing_suites, mirror } =
+            self.next(frames).await?
+        else {
             return Err(self.unfit("it sent an unexpected reply"));
         };
         if let Some(commit) = commit.filter(|_| !has_commit) {
-            let push = job.link.push(&job.linux_repo, &commit, &mirror);
-            tokio::pin!(push);
-            loop {
-                tokio::select! {
-                    pushed = &mut push => break pushed?,
-                    frame = frames.recv() => match self.checked(frame)? {
-                        Frame::Alive => {}
-                        _ => return Err(self.unfit("it sent an unexpected message")),
-                    },
-                }
+            self.push(frames, &job.linux_repo, &commit, &mirror).await?;
+        }
+        for suite in &job.order.suites {
+            if missing_suites.contains(&suite.version.commit) {
+                self.push(frames, &suite.repo, &suite.version.commit, &mirror).await?;
             }
         }
         if !has_tests {
@@ -238,6 +236,27 @@ impl RemoteRun<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Sends a commit to the mirror of the host.
+    async fn push(
+        &self,
+        frames: &mut mpsc::Receiver<Result<Frame, ReceiveError>>,
+        repo: &Path,
+        commit: &CommitId,
+        mirror: &Path,
+    ) -> Result<(), HostError> {
+        let push = self.job.link.push(repo, commit, mirror);
+        tokio::pin!(push);
+        loop {
+            tokio::select! {
+                pushed = &mut push => return pushed,
+                frame = frames.recv() => match self.checked(frame)? {
+                    Frame::Alive => {}
+                    _ => return Err(self.unfit("it sent an unexpected message")),
+                },
+            }
+        }
     }
 
     fn checked(&self, frame: Option<Result<Frame, ReceiveError>>) -> Result<Frame, HostError> {

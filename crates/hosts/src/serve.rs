@@ -143,7 +143,7 @@ impl Server<'_> {
         let mut tests_dir = None;
         loop {
             match frame::read(orders).await {
-                Ok(Order::Prepare { slot: name, commit, tests }) => {
+                Ok(Order::Prepare { slot: name, commit, suites, tests }) => {
                     slot = Some(HostSlot::claim(cache, &name).await?);
                     let tests = tests_tree::path(cache, &tests)?;
                     self.send(Frame::Ready {
@@ -152,6 +152,7 @@ impl Server<'_> {
                             None => true,
                         },
                         tests: tests.is_dir(),
+                        missing_suites: mirror::missing(&mirror, suites).await?,
                         mirror: mirror.clone(),
                     })
                     .await?;
@@ -271,6 +272,8 @@ impl Server<'_> {
     }
 
     fn command(&self, run: &RemoteOrder, slot: &HostSlot, tests: &Path, mirror: &Path) -> Cmd {
+        let mut run = run.clone();
+        run.suites.iter_mut().for_each(|suite| suite.repo = mirror.into());
         let order = run.run_order(mirror, tests, &slot.work, &run.subtests);
         let order = model::RunOrder { log_events: true, ask_kernel: true, ..order };
         Cmd::new(&self.options.ktest[0])

@@ -125,6 +125,11 @@ async fn batches_are_jobs_of_a_real_cluster() {
     assert_eq!(end.expect("it ends in time").unwrap(), Exit::Code(0));
 }
 
+/// A suite in the repository of the kernel.
+fn suite(here: &Here) -> String {
+    format!("xfstests={}@{}", here.commit, here.repo.path().display())
+}
+
 fn job(here: &Here, dir: &std::path::Path, subtests: &str) -> SlurmJob {
     let out = here.dir.path().join("out");
     std::fs::create_dir_all(&out).unwrap();
@@ -148,6 +153,7 @@ fn job(here: &Here, dir: &std::path::Path, subtests: &str) -> SlurmJob {
                 image: model::ShippedImage::default(),
                 packages: Vec::new(),
                 env: model::Env::default(),
+                suites: vec![suite(here).parse().unwrap()],
                 arch: None,
                 trust_domain: None,
                 verify_builds: 0,
@@ -190,6 +196,7 @@ async fn on_the_cluster() {
     let heard = Heard::default();
     assert_eq!(run(&job(&here, &dir, runs), &heard).await.unwrap(), Some(0));
     assert!(heard.has("\"verdict\",\"subtest\":\"second\""), "{:?}", heard.lines());
+    assert_eq!(std::fs::read_to_string(dir.join("suites")).unwrap().trim(), suite(&here));
     eprintln!("a job ran");
 
     // Requeued during the run: subtests with a verdict are not repeated.

@@ -9,6 +9,7 @@ use hosts::HostError;
 use hosts::run::Output;
 use rustix::process::{Pid, Signal, kill_process};
 use support::{Heard, Here, Host, until};
+use testkit::ScratchRepo;
 
 #[test]
 #[ignore = "the command line over there, started by the other tests"]
@@ -60,6 +61,29 @@ async fn the_files_of_a_subtest_arrive_before_its_verdict() {
     };
     hosts::run::run(&job, &mut on).await.unwrap();
     assert_eq!(found, ["all of first\n", "all of second\n"]);
+}
+
+#[tokio::test]
+async fn the_suites_of_a_run_are_sent_to_the_host() {
+    let Some(host) = Host::start(7).await else { return };
+    let (here, heard, suite) = (Here::new(), Heard::default(), ScratchRepo::new());
+    let mut job = here.job(&host, "first");
+    for text in ["one", "two"] {
+        let commit = suite.commit(text, &[("check", text)]);
+        let order = format!("xfstests={commit}@{}", suite.path().display());
+        job.order.suites = vec![order.parse().unwrap()];
+        assert_eq!(heard.run(&job).await.unwrap(), Some(0), "{:?}", heard.lines());
+        // The run over there has it from the mirror.
+        let suites = host.read("suites");
+        let last = suites.lines().last().unwrap();
+        assert!(last.starts_with(&format!("xfstests={commit}@/")), "{last}");
+        assert!(last.ends_with("/mirror/linux.git") && !last.contains(suite.url()), "{last}");
+    }
+    // The host has it: the repository is not read again.
+    job.order.suites[0].repo = "/nowhere".into();
+    assert_eq!(heard.run(&job).await.unwrap(), Some(0));
+    job.order.suites[0].version.commit = "1".repeat(40).parse().unwrap();
+    assert!(heard.run(&job).await.is_err());
 }
 
 #[tokio::test]

@@ -76,6 +76,12 @@ impl Cache {
         in_domain(&self.dir, trust).join("deps")
     }
 
+    /// The sources of the test suites that a farm fetches, by suite and commit.
+    #[must_use]
+    pub fn suites(&self) -> PathBuf {
+        self.dir.join("suites")
+    }
+
     /// The clones for listing the subtests of test files with these variables. The names of listed files have no trust
     /// domain: with the same variables, a file requests the same repositories.
     #[must_use]

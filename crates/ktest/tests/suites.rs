@@ -272,6 +272,45 @@ async fn a_farm_accepts_the_disk_that_it_built() {
     assert_eq!(declared.rw_images.len(), 1);
 }
 
+/// The suites of a farm's configuration.
+fn fetched(found: Option<(std::path::PathBuf, &str)>) -> Vec<testfile::suites::SuiteSource> {
+    let name: model::SuiteName = "xfstests".parse().unwrap();
+    let found = found.map(|(dir, digit)| {
+        (dir, model::SuiteVersion { name: name.clone(), commit: digit.repeat(40).parse().unwrap() })
+    });
+    vec![testfile::suites::SuiteSource { name, found }]
+}
+
+#[tokio::test]
+async fn a_suite_that_the_farm_fetched_comes_before_what_the_operator_placed() {
+    let (deps, source, chosen) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for (dir, name) in [(deps.path().join("xfstests"), "generic/001"), (source.path().into(), "generic/002")]
+    {
+        write(&dir.join("check"), "#!/bin/bash\n");
+        write(&dir.join("tests").join(name), "#!/bin/bash\n_begin_fstest auto\n");
+    }
+    stand_in(chosen.path());
+    let sandbox_works = can_build().await;
+    let farm = |found, more: &[(&str, &str)]| HostEnv {
+        suites: fetched(found),
+        sandboxed: sandbox_works,
+        ..env(deps.path(), more)
+    };
+    let found = || Some((source.path().to_path_buf(), "1"));
+    assert_eq!(listed(&farm(found(), &[])).await, ["generic/002"]);
+    // A group that names its own source keeps it.
+    let own =
+        HostEnv { sandboxed: false, ..farm(found(), &[("ktest_xfstests", chosen.path().to_str().unwrap())]) };
+    assert_eq!(listed(&own).await.len(), 4);
+    let error =
+        test_file("fs/ext4/fstests.ktest").list_tests(&farm(None, &[])).await.unwrap_err().to_string();
+    assert!(error.contains("the farm has not fetched xfstests yet; [suite.xfstests]"), "{error}");
+    // Other suites are not affected.
+    let names = test_file("block/blktests.ktest").list_tests(&farm(None, &[])).await.unwrap();
+    assert_eq!(names.iter().map(ToString::to_string).collect::<Vec<_>>(), ["source"]);
+}
+
 #[tokio::test]
 async fn a_suite_that_does_not_build_is_reported() {
     if !can_build().await {

@@ -15,6 +15,7 @@ use spawn::{Cmd, Exit, Limits, Output, SpawnError};
 
 use crate::call_sandbox::{GitRequests, RequestError};
 use crate::declare::{Declarations, DeclareError, NAMES, Variables, bad};
+use crate::suites::SuiteSource;
 use crate::trust::{self, Roots, Trust};
 use crate::{HostEnv, TestFile, TestFileError, call_sandbox, deps_cache};
 
@@ -231,7 +232,8 @@ impl TestFile {
             ("ktest_arch", env.arch.or_else(Arch::native).map_or("", Arch::as_str).into()),
         ];
         let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
-        own.chain(env.env.iter().map(|(name, value)| (name.clone(), value.into()))).collect()
+        let suites = env.suites.iter().map(SuiteSource::variable).map(|(name, dir)| (name, dir.into()));
+        own.chain(suites).chain(env.env.iter().map(|(name, value)| (name.clone(), value.into()))).collect()
     }
 
     fn spawn_error(&self, call: &'static str, error: &SpawnError) -> TestFileError {

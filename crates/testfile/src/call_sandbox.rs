@@ -177,6 +177,9 @@ pub(crate) fn of_call(
     if deps_dir.is_absolute() && own::create_dir_all(&built).is_ok() {
         sandbox = clones::show(sandbox, deps_dir)?.writable(&built, &built).env("ktest_build_dir", &built);
     }
+    for (dir, _) in env.suites.iter().filter_map(|suite| suite.found.as_ref()) {
+        sandbox = sandbox.read_only(dir, dir);
+    }
     Ok(sandbox
         .writable(&requests.requests, REQUESTS_SEEN)
         .read_only(&requests.git, Path::new(COMMANDS).join("git"))

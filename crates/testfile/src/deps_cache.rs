@@ -102,6 +102,9 @@ pub(crate) fn key(file: &TestFile, env: &HostEnv) -> Option<String> {
         add(name.as_bytes());
         add(value.as_bytes());
     }
+    for suite in &env.suites {
+        add(suite.key().as_bytes());
+    }
     // The caller's variables configure test files too: a flavor, the location of a suite's source.
     let inherited: Vec<_> = inherited_variables()
         .into_iter()

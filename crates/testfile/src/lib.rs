@@ -12,6 +12,7 @@ pub mod declare;
 mod deps_cache;
 mod find;
 pub mod known_issues;
+pub mod suites;
 mod trust;
 
 use std::path::PathBuf;
@@ -124,6 +125,8 @@ pub struct HostEnv {
     pub deps_dir: PathBuf,
     /// The output of `make kernelversion`.
     pub kernel_version: String,
+    /// The test suites that the farm fetches.
+    pub suites: Vec<suites::SuiteSource>,
     /// The variables that the user or the test group sets.
     pub env: Vec<(String, String)>,
     /// Run the call in the sandbox. Required for files that other users can change.
@@ -136,10 +139,13 @@ pub struct HostEnv {
 
 impl HostEnv {
     /// The environment in which a farm lists the subtests of a file, with the variables of its test group.
-    pub fn for_listing(env: Vec<(String, String)>) -> Result<Self, fsx::Error> {
+    pub fn for_listing(
+        env: Vec<(String, String)>,
+        suites: Vec<suites::SuiteSource>,
+    ) -> Result<Self, fsx::Error> {
         let cache = kernel::Cache::from_env(|name| std::env::var_os(name)).ok();
         let deps_dir = cache.map(|cache| clones::of_listing(&cache, &env)).transpose()?.unwrap_or_default();
-        Ok(Self { deps_dir, out: "ktest-out".into(), env, sandboxed: true, ..Self::default() })
+        Ok(Self { deps_dir, out: "ktest-out".into(), suites, env, sandboxed: true, ..Self::default() })
     }
 
     /// Whether the user or the test group lets the guest reach the network.

@@ -88,6 +88,34 @@ async fn deps_in_the_sandbox_sees_only_its_tree() {
     assert!(deps_dir.join("built/disk").exists());
 }
 
+#[tokio::test]
+async fn the_source_of_a_suite_is_read_only() {
+    if no_sandbox("the_source_of_a_suite_is_read_only").await {
+        return;
+    }
+    let (source, deps_dir) = (tempfile::tempdir_in("/var/tmp").unwrap(), tempfile::tempdir().unwrap());
+    std::fs::write(source.path().join("check"), "x").unwrap();
+    let (_dir, path) = tree(
+        r#"mem=64; [[ -e $ktest_suite_xfstests/check && $ktest_suite_blktests = none ]] || mem=666
+           (: >"$ktest_suite_xfstests/check") 2>/dev/null && mem=667
+           (: >"$ktest_suite_xfstests/x") 2>/dev/null && mem=668
+           [[ $(ls -A "${ktest_suite_xfstests%/*}") = "${ktest_suite_xfstests##*/}" ]] || mem=669
+           echo "ktest_mem=$mem"; exit 0"#,
+    );
+    let file = TestFile::find(&path, None).unwrap();
+    let name: model::SuiteName = "xfstests".parse().unwrap();
+    let version = model::SuiteVersion { name: name.clone(), commit: "1".repeat(40).parse().unwrap() };
+    let env = HostEnv {
+        suites: vec![
+            suites::SuiteSource { name, found: Some((source.path().into(), version)) },
+            suites::SuiteSource { name: "blktests".parse().unwrap(), found: None },
+        ],
+        ..sandboxed(deps_dir.path())
+    };
+    let mem = file.deps(&[], &env).await.map(|declared| declared.mem_mib).map_err(|e| e.to_string());
+    assert_eq!(mem, Ok(64));
+}
+
 /// The existing system lists xfstests by writing the group files of its checkout.
 #[tokio::test]
 async fn a_call_that_writes_to_its_tree_has_a_copy() {

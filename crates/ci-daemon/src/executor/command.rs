@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use config::TestGroup;
 use model::{
     BranchRef, CommitId, EnvVar, HostName, PackageRepo, RepoName, RootImage, RunOrder, ShippedImage,
-    StoreKernel, SubtestName, TestOrder, TestPath, TrustDomain, TrustScope,
+    StoreKernel, SubtestName, SuiteOrder, TestOrder, TestPath, TrustDomain, TrustScope,
 };
 use spawn::{Cmd, Stream};
 
@@ -14,6 +14,7 @@ use super::remote::{self, HostCommands};
 use crate::plan::Unit;
 use crate::upstream::{self, UpstreamBuild};
 use crate::watch::fetch_loop::View;
+use crate::watch::suites::FetchedSuite;
 
 /// The part of the command line that is the same for all batches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct Tools {
     pub tolerate: Vec<String>,
     /// The repositories under test other than `linux`.
     pub repos: BTreeMap<RepoName, PathBuf>,
+    /// The test suites that the farm has fetched.
+    pub suites: Vec<SuiteOrder>,
     /// The root images that groups use.
     pub images: config::Images,
     /// The package repositories of kernels that groups name.
@@ -97,6 +100,7 @@ pub fn tools(view: &View, ktest: &Path) -> Tools {
         verify_builds: config.top.verify_builds,
         tolerate: config.top.tolerate.clone(),
         repos: config.repos.clone(),
+        suites: view.suites.values().filter_map(FetchedSuite::order).collect(),
         images: config.images.clone(),
         kernel_sources: config.kernel_sources.clone(),
         upstream: upstream::resolve(config)
@@ -148,6 +152,7 @@ pub fn ktest_run(
         image: Some(image.base).filter(|base| *base != ShippedImage::default()).map(RootImage::Shipped),
         packages: image.packages,
         env: env_of(unit, upstream),
+        suites: tools.suites.clone(),
         // All branches share a kernel of upstream, whose source is the operator's.
         trust_domain: match upstream.is_some() || tools.base_cache.contains(branch) {
             true => Some(TrustDomain::base()),
@@ -175,9 +180,8 @@ const FLAVOR_VARIABLE: &str = "ktest_flavor";
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_command_line() {
-        let tools = Tools {
+    fn fixture() -> Tools {
+        Tools {
             ktest: "/usr/bin/ktest".into(),
             linux_repo: "/srv/linux.git".into(),
             ktest_dir: "/srv/ktest".into(),
@@ -186,6 +190,7 @@ mod tests {
             verify_builds: 50,
             tolerate: vec!["RUST".into()],
             repos: BTreeMap::new(),
+            suites: Vec::new(),
             images: BTreeMap::from([(
                 "stress".parse().unwrap(),
                 config::ImageRecipe {
@@ -204,7 +209,12 @@ mod tests {
                 "farm1".parse().unwrap(),
                 ["host", "run", "farm1", "--slot", "ab"].map(Into::into).into(),
             )]),
-        };
+        }
+    }
+
+    #[test]
+    fn the_command_line() {
+        let tools = fixture();
         let mut unit = Unit { test: "fs/a".parse().unwrap(), kernel: None, env: model::Env::default() };
         let commit = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
         let subtests = ["x", "generic/001"].map(|name| name.parse().unwrap());
@@ -233,5 +243,12 @@ mod tests {
         unit.kernel = None;
         unit.env = BTreeMap::from([("ktest_arch".into(), "aarch64".into())]).try_into().unwrap();
         insta::assert_snapshot!(on("farm1", &unit, None), @"/usr/bin/ktest host run farm1 --slot ab-3 -k /srv/linux.git --commit 0123456789abcdef0123456789abcdef01234567 --tests-dir /srv/ktest --out /w/0 --tolerate RUST --merge /srv/ktest/tests/boot.ktest --merge /srv/ktest/tests/fs/a.ktest --arch aarch64 --env ktest_arch=aarch64 --trust-domain user/me --verify-builds 50 /srv/ktest/tests/fs/a.ktest x generic/001");
+        let suite: SuiteOrder = format!("xfstests={commit}@/srv/out/x.git").parse().unwrap();
+        let tools = Tools { suites: vec![suite.clone()], ..tools };
+        for host in ["local", "farm1"] {
+            let at = (&host.parse().unwrap(), 3);
+            let cmd = ktest_run(&tools, at, (&branch, &commit), &unit, &subtests, "/w/0".as_ref(), None);
+            assert!(cmd.to_string().contains(&format!(" --suite {suite} ")), "{cmd}");
+        }
     }
 }

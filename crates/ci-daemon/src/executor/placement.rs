@@ -117,6 +117,7 @@ arch = "x86_64"
         View {
             config: config.clone(),
             branches: [seen("next"), seen("tools")].into(),
+            suites: BTreeMap::new(),
             listings: [listing("x", &none), listing("y", &env), listing("z", &none)].into(),
             problems: Vec::new(),
             complete: true,

@@ -32,6 +32,7 @@ fn view(dir: &Path) -> View {
     View {
         config: Arc::new(config::load(&path).unwrap()),
         branches: [("kmo/next".parse().unwrap(), branch)].into(),
+        suites: BTreeMap::new(),
         listings: [(("boot".parse().unwrap(), model::Env::default()), ["boots".parse().unwrap()].into())]
             .into(),
         problems: Vec::new(),

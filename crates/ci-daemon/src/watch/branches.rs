@@ -13,11 +13,13 @@ use std::time::Duration;
 use config::{Branch, Config, RemoteHost};
 use gitio::{CommitInfo, GitError, Repo};
 use model::snapshot::BranchStatus;
-use model::{BranchRef, CommitId, NameError, RefName, RepoName};
+use model::{BranchRef, CommitId, NameError, RefName, Remote, RepoName, SuiteName};
+use testfile::suites::SuiteError;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::schedule::Schedule;
+use super::schedule::{FetchedRef, Schedule};
+use super::suites::{self, FetchedSuite, SuiteFetch};
 
 /// Time limit of `git ls-remote`.
 const LS_REMOTE_LIMIT: Duration = Duration::from_secs(60);
@@ -80,6 +82,9 @@ pub enum WatchError {
     /// The ref for clients of the existing system cannot be written.
     #[error("legacy_refs: {0}")]
     LegacyRef(GitError),
+    /// The source of a test suite cannot be used.
+    #[error(transparent)]
+    Suite(#[from] SuiteError),
     /// The task panicked.
     #[error("fetching the branch failed: {0}")]
     Task(String),
@@ -95,51 +100,87 @@ struct FetchResult {
     legacy: Option<WatchError>,
 }
 
-/// Fetches the branches and keeps their last good state.
+/// The end of a fetch.
+#[derive(Debug)]
+enum FetchOutcome {
+    Branch(Result<FetchResult, WatchError>),
+    Suite(Result<SuiteFetch, WatchError>),
+}
+
+/// Fetches the branches and the suites, and keeps their last good state.
 #[derive(Debug, Default)]
 pub struct Watcher {
     branches: BTreeMap<BranchRef, FetchedBranch>,
     schedule: Schedule,
-    fetches: JoinSet<Result<FetchResult, WatchError>>,
-    names: HashMap<tokio::task::Id, BranchRef>,
+    suites: BTreeMap<SuiteName, FetchedSuite>,
+    fetches: JoinSet<FetchOutcome>,
+    names: HashMap<tokio::task::Id, FetchedRef>,
 }
 
 impl Watcher {
-    /// Schedules a fetch of every branch without one, and removes the branches that are no longer configured.
+    /// Schedules a fetch of every branch and suite without one, and removes those that are no longer configured.
     pub fn start(&mut self, config: &Config) {
         for branch in config.all_branches() {
             let remote = branch.remote.as_str();
             let host = config::host_and_port(remote).map_or(remote, |(host, _)| host);
-            self.schedule.add(branch.name.clone(), host);
+            self.schedule.add(FetchedRef::Branch(branch.name.clone()), host);
         }
-        let wanted = |name: &BranchRef| config.branch(name).is_some();
-        self.schedule.retain(wanted);
-        self.branches.retain(|name, _| wanted(name));
+        for (name, suite) in &config.suites {
+            let remote = suite.remote.as_str();
+            let host = config::host_and_port(remote).map_or(remote, |(host, _)| host);
+            self.schedule.add(FetchedRef::Suite(name.clone()), host);
+        }
+        self.schedule.retain(|name| match name {
+            FetchedRef::Branch(name) => config.branch(name).is_some(),
+            FetchedRef::Suite(name) => config.suites.contains_key(name),
+        });
+        self.branches.retain(|name, _| config.branch(name).is_some());
+        suites::update(&mut self.suites, config);
         self.start_scheduled(config);
     }
 
     /// Starts the fetches for which there are permits.
     fn start_scheduled(&mut self, config: &Config) {
         while let Some(name) = self.schedule.start(Instant::now(), config.users.max_fetches) {
-            let Some(branch) = config.branch(&name).cloned() else {
-                self.schedule.ended(&name, Instant::now(), false);
-                continue;
+            let id = match &name {
+                FetchedRef::Branch(name) => self.start_branch(name, config),
+                FetchedRef::Suite(name) => self.start_suite(name, config),
             };
-            let most = commits_max(config, &branch);
-            let fetched_before = self.branches.contains_key(&name);
-            let repo = config.repo(&branch.repo).map(PathBuf::from);
-            let legacy_refs = config.top.legacy_refs;
-            let fetch = self.fetches.spawn(async move {
+            match id {
+                Some(id) => drop(self.names.insert(id, name)),
+                None => self.schedule.ended(&name, Instant::now(), false),
+            }
+        }
+    }
+
+    fn start_branch(&mut self, name: &BranchRef, config: &Config) -> Option<tokio::task::Id> {
+        let branch = config.branch(name)?.clone();
+        let most = commits_max(config, &branch);
+        let fetched_before = self.branches.contains_key(name);
+        let repo = config.repo(&branch.repo).map(PathBuf::from);
+        let legacy_refs = config.top.legacy_refs;
+        let fetch = self.fetches.spawn(async move {
+            let fetch = async {
                 let repo = repo.ok_or_else(|| WatchError::NoRepo(branch.repo.clone()))?;
                 fetch_and_walk(&branch, repo, most, fetched_before, legacy_refs).await
-            });
-            self.names.insert(fetch.id(), name);
-        }
+            };
+            FetchOutcome::Branch(fetch.await)
+        });
+        Some(fetch.id())
+    }
+
+    fn start_suite(&mut self, name: &SuiteName, config: &Config) -> Option<tokio::task::Id> {
+        let (suite, known) = (config.suites.get(name)?.clone(), self.suites.get(name)?);
+        let (repo, has_source) = (known.repo.clone(), known.source.found.is_some());
+        let name = name.clone();
+        let fetch =
+            async move { FetchOutcome::Suite(suites::fetch_suite(name, suite, repo, has_source).await) };
+        Some(self.fetches.spawn(fetch).id())
     }
 
     /// Waits for the next fetch to end and stores its result. Returns false if none is scheduled. Cancel safe.
     pub async fn next(&mut self, config: &Config, now: impl Fn() -> i64) -> bool {
-        let (id, result) = loop {
+        let (id, outcome) = loop {
             self.start_scheduled(config);
             let overdue = self.schedule.next_overdue(Instant::now());
             let permit = async {
@@ -150,7 +191,7 @@ impl Watcher {
             };
             tokio::select! {
                 joined = self.fetches.join_next_with_id() => match joined {
-                    Some(Ok((id, result))) => break (id, result),
+                    Some(Ok((id, outcome))) => break (id, Ok(outcome)),
                     Some(Err(error)) => break (error.id(), Err(WatchError::Task(error.to_string()))),
                     None => return false,
                 },
@@ -158,34 +199,30 @@ impl Watcher {
             }
         };
         let Some(name) = self.names.remove(&id) else { return true };
-        let succeeded = matches!(&result, Ok(FetchResult { failed: None, .. }));
+        let succeeded = match &name {
+            FetchedRef::Branch(name) => {
+                let result = match outcome {
+                    Ok(FetchOutcome::Branch(result)) => result,
+                    Ok(FetchOutcome::Suite(_)) => return true,
+                    Err(error) => Err(error),
+                };
+                let succeeded = matches!(&result, Ok(FetchResult { failed: None, .. }));
+                if config.branch(name).is_some() {
+                    self.branches.entry(name.clone()).or_default().take(name, result, now());
+                }
+                succeeded
+            }
+            FetchedRef::Suite(name) => {
+                let result = match outcome {
+                    Ok(FetchOutcome::Suite(result)) => result,
+                    Ok(FetchOutcome::Branch(_)) => return true,
+                    Err(error) => Err(error),
+                };
+                self.suites.get_mut(name).is_some_and(|suite| suite.take(name, result))
+            }
+        };
         self.schedule.ended(&name, Instant::now(), succeeded);
         self.start_scheduled(config);
-        if config.branch(&name).is_none() {
-            return true;
-        }
-        let branch = self.branches.entry(name.clone()).or_default();
-        let failed = match result {
-            Ok(FetchResult { commits, failed, legacy }) => {
-                if branch.tip() != commits.first().map(|commit| &commit.id) {
-                    let tip = commits.first();
-                    let tip = tip
-                        .map_or("at its base".into(), |tip| format!("{} {}", tip.id.short(), tip.subject()));
-                    tracing::info!(branch = %name, "now {tip}");
-                }
-                branch.commits = commits.into();
-                branch.legacy_error = legacy.map(|error| error.to_string());
-                failed
-            }
-            Err(error) => Some(error),
-        };
-        let error = failed.map(|error| error.to_string());
-        match &error {
-            None => branch.fetched = Some(now()),
-            Some(error) if branch.error.as_ref() == Some(error) => {}
-            Some(error) => tracing::warn!(branch = %name, "{error}"),
-        }
-        branch.error = error;
         true
     }
 
@@ -206,6 +243,12 @@ impl Watcher {
     pub fn branches(&self) -> &BTreeMap<BranchRef, FetchedBranch> {
         &self.branches
     }
+
+    /// The suites as last fetched.
+    #[must_use]
+    pub fn suites(&self) -> &BTreeMap<SuiteName, FetchedSuite> {
+        &self.suites
+    }
 }
 
 impl FetchedBranch {
@@ -213,6 +256,31 @@ impl FetchedBranch {
     #[must_use]
     pub fn tip(&self) -> Option<&CommitId> {
         self.commits.first().map(|commit| &commit.id)
+    }
+
+    /// Stores the result of a fetch, which ended at `now`.
+    fn take(&mut self, name: &BranchRef, result: Result<FetchResult, WatchError>, now: i64) {
+        let failed = match result {
+            Ok(FetchResult { commits, failed, legacy }) => {
+                if self.tip() != commits.first().map(|commit| &commit.id) {
+                    let tip = commits.first();
+                    let tip = tip
+                        .map_or("at its base".into(), |tip| format!("{} {}", tip.id.short(), tip.subject()));
+                    tracing::info!(branch = %name, "now {tip}");
+                }
+                self.commits = commits.into();
+                self.legacy_error = legacy.map(|error| error.to_string());
+                failed
+            }
+            Err(error) => Some(error),
+        };
+        let error = failed.map(|error| error.to_string());
+        match &error {
+            None => self.fetched = Some(now),
+            Some(error) if self.error.as_ref() == Some(error) => {}
+            Some(error) => tracing::warn!(branch = %name, "{error}"),
+        }
+        self.error = error;
     }
 
     /// Its entry in the status snapshot.
@@ -250,7 +318,7 @@ async fn fetch_and_walk(
         repo = repo.without_redirects();
     }
     let into: RefName = branch.local_ref().parse()?;
-    let (tip, failed) = match fetch(&repo, branch, &into).await {
+    let (tip, failed) = match fetch(&repo, &branch.remote, &branch.git_ref, &into).await {
         Ok(tip) => (tip, None),
         Err(error) if fetched_before => return Err(error),
         // The existing system fetched into the legacy ref.
@@ -289,13 +357,19 @@ async fn check_public(url: &str) -> Result<(), WatchError> {
     }
 }
 
-async fn fetch(repo: &Repo, branch: &Branch, into: &RefName) -> Result<CommitId, WatchError> {
-    if let Some(tip) = repo.ls_remote(&branch.remote, &branch.git_ref, LS_REMOTE_LIMIT).await?
+/// Fetches a ref of a remote into the local ref `into`, unless it is there.
+pub(super) async fn fetch(
+    repo: &Repo,
+    remote: &Remote,
+    git_ref: &RefName,
+    into: &RefName,
+) -> Result<CommitId, WatchError> {
+    if let Some(tip) = repo.ls_remote(remote, git_ref, LS_REMOTE_LIMIT).await?
         && repo.resolve(into.as_str()).is_ok_and(|here| here == tip)
     {
         return Ok(tip);
     }
-    Ok(repo.fetch(&branch.remote, &branch.git_ref, into, FETCH_LIMIT).await?.new)
+    Ok(repo.fetch(remote, git_ref, into, FETCH_LIMIT).await?.new)
 }
 
 /// Resolves the base in the repository, or else at the remote.

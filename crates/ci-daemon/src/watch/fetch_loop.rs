@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::{Config, ConfigError};
-use model::{BranchRef, SubtestName};
+use model::{BranchRef, SubtestName, SuiteName};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::branches::{FetchedBranch, Watcher};
 use super::listing::{ListedFile, Listings};
 use super::settings::Settings;
+use super::suites::FetchedSuite;
 use fsx::clock::unix_seconds as now;
 
 /// How long a cycle waits for slow remotes. Branches that are fetched later are sent in another view.
@@ -25,6 +26,8 @@ pub struct View {
     pub config: Arc<Config>,
     /// The branches.
     pub branches: BTreeMap<BranchRef, FetchedBranch>,
+    /// The test suites that the farm fetches.
+    pub suites: BTreeMap<SuiteName, FetchedSuite>,
     /// The subtests of the test files.
     pub listings: HashMap<ListedFile, Arc<[SubtestName]>>,
     /// The problems of the configuration and the test files, and the branches that were left out.
@@ -34,11 +37,15 @@ pub struct View {
 }
 
 impl View {
-    /// The errors of the branches that could not be fetched.
+    /// The errors of the branches and suites that could not be fetched.
     pub fn fetch_errors(&self) -> impl Iterator<Item = String> {
-        self.branches
-            .iter()
+        let suites = self.suites.iter();
+        let suites =
+            suites.filter_map(|(name, suite)| Some(format!("suite {name}: {}", suite.error.as_ref()?)));
+        let branches = self.branches.iter();
+        branches
             .filter_map(|(name, branch)| Some(format!("branch {name}: {}", branch.error.as_ref()?)))
+            .chain(suites)
     }
 }
 
@@ -84,7 +91,9 @@ impl FetchLoop {
 
     async fn view(&mut self) -> View {
         let config = self.settings.config().clone();
-        self.listings.refresh(&config.top.ktest_dir, &wanted(&config), now()).await;
+        let suites = self.watcher.suites().clone();
+        let sources = suites.values().map(|suite| suite.source.clone()).collect();
+        self.listings.refresh(&config.top.ktest_dir, sources, &wanted(&config), now()).await;
         let mut problems = self.settings.problems().to_vec();
         problems.extend(self.listings.problems());
         let branches = self.watcher.branches();
@@ -94,6 +103,7 @@ impl FetchLoop {
         problems.extend(branches.iter().filter_map(legacy));
         View {
             branches: self.watcher.branches().clone(),
+            suites,
             listings: self.listings.all(),
             complete: self.watcher.is_idle(),
             problems,

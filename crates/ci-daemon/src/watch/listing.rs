@@ -1,7 +1,7 @@
 //! The subtests of each test file, as printed by `FILE list-tests`; cached by content.
 //!
-//! A file is listed again only if it, a file of the shell libraries, or the source of a suite on this host has changed. A file that cannot be listed has
-//! no subtests and a problem to report; it is retried later.
+//! A file is listed again only if it, a file of the shell libraries, or the source of a suite on this host has changed. A
+//! file that cannot be listed has no subtests and a problem to report; it is retried later.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use fsx::digest::Hasher;
 use model::{Env, SubtestName, TestPath};
 use serde::{Deserialize, Serialize};
+use testfile::suites::SuiteSource;
 use testfile::{HostEnv, TestFile, TestFileError, clones};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -49,11 +50,15 @@ pub enum ListError {
 }
 
 /// Runs `FILE list-tests`.
-async fn list_tests(ktest_dir: &Path, (test, env): &ListedFile) -> Result<Vec<SubtestName>, ListError> {
+async fn list_tests(
+    ktest_dir: &Path,
+    suites: Vec<SuiteSource>,
+    (test, env): &ListedFile,
+) -> Result<Vec<SubtestName>, ListError> {
     let failed = |error: TestFileError| ListError::Failed(error.to_string());
     let file = TestFile::find(Path::new(&test.file()), Some(ktest_dir)).map_err(failed)?;
     let env = env.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    let env = HostEnv::for_listing(env).map_err(|error| ListError::Failed(error.to_string()))?;
+    let env = HostEnv::for_listing(env, suites).map_err(|error| ListError::Failed(error.to_string()))?;
     let subtests = file.list_tests(&env).await.map_err(failed)?;
     if subtests.is_empty() { Err(ListError::Empty(file.path.display().to_string())) } else { Ok(subtests) }
 }
@@ -109,9 +114,16 @@ impl Listings {
 
     /// Lists the files that are new, changed, or due for a retry, and drops all that are not `wanted`. `now` is in Unix
     /// seconds.
-    pub async fn refresh(&mut self, ktest_dir: &Path, wanted: &BTreeSet<ListedFile>, now: i64) {
+    pub async fn refresh(
+        &mut self,
+        ktest_dir: &Path,
+        suites: Vec<SuiteSource>,
+        wanted: &BTreeSet<ListedFile>,
+        now: i64,
+    ) {
         let (dir, files) = (ktest_dir.to_path_buf(), wanted.clone());
-        let read = move || digests(&dir, &files, &clones::placed_versions());
+        let fetched: Vec<String> = suites.iter().map(SuiteSource::key).collect();
+        let read = move || digests(&dir, &files, &[fetched, clones::placed_versions()].concat());
         let digests = tokio::task::spawn_blocking(read).await.unwrap_or_default();
         let had = self.known.len();
         self.known.retain(|listed, _| wanted.contains(listed));
@@ -132,10 +144,10 @@ impl Listings {
             if self.known.get(&listed).is_some_and(|known| known.digest == digest && !known.is_due(now)) {
                 continue;
             }
-            let (permits, dir) = (permits.clone(), ktest_dir.to_path_buf());
+            let (permits, dir, suites) = (permits.clone(), ktest_dir.to_path_buf(), suites.clone());
             runs.spawn(async move {
                 let _permit = permits.acquire().await;
-                let state = list_tests(&dir, &listed).await;
+                let state = list_tests(&dir, suites, &listed).await;
                 (listed, digest, state)
             });
         }
@@ -288,7 +300,7 @@ mod tests {
         );
         write(&dir, "tests/t/nosy.ktest", &script);
         let mut listings = Listings::default();
-        listings.refresh(&dir, &wanted(&["t/nosy"]), 0).await;
+        listings.refresh(&dir, Vec::new(), &wanted(&["t/nosy"]), 0).await;
         assert_eq!(shown(&listings), [r#"t/nosy: ["ok"]"#], "{:?}", listings.problems());
     }
 
@@ -307,7 +319,7 @@ mod tests {
         let store = dir.join("work/listings.json");
         let all = wanted(&["t/good", "t/bad", "t/none", "t/rubbish", "t/gone"]);
         let mut listings = Listings::load(&store);
-        listings.refresh(dir, &all, 0).await;
+        listings.refresh(dir, Vec::new(), &all, 0).await;
         let first = shown(&listings);
         assert!(first.len() == 1 && first[0].starts_with(r#"t/good: ["a", "b/c", "s"#), "{first:?}");
         let problems = listings.problems().join("\n").replace(&dir.display().to_string(), "DIR");
@@ -318,13 +330,13 @@ mod tests {
         DIR/tests/t/rubbish.ktest list-tests: "--help" is not a subtest: it must not begin with -, . or / or have a part ..
         "#);
         // Neither this process nor the next one lists the file again.
-        listings.refresh(dir, &all, 5).await;
+        listings.refresh(dir, Vec::new(), &all, 5).await;
         let mut listings = Listings::load(&store);
-        listings.refresh(dir, &wanted(&["t/good"]), 6).await;
+        listings.refresh(dir, Vec::new(), &wanted(&["t/good"]), 6).await;
         assert_eq!(shown(&listings), first);
         // A changed library changes the listing.
         write(dir, "tests/lib.sh", "names='z'");
-        listings.refresh(dir, &wanted(&["t/good"]), 7).await;
+        listings.refresh(dir, Vec::new(), &wanted(&["t/good"]), 7).await;
         let second = shown(&listings);
         assert!(second.len() == 1 && second[0].starts_with(r#"t/good: ["z", "s"#), "{second:?}");
         assert!(listings.problems().is_empty());

@@ -9,3 +9,4 @@ pub mod listing;
 pub mod local;
 mod schedule;
 pub mod settings;
+pub mod suites;

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use model::{BranchRef, UserName};
+use model::{BranchRef, SuiteName, UserName};
 use tokio::time::Instant;
 
 /// A fetch that takes longer is slow.
@@ -22,6 +22,24 @@ const SLOW_TOTAL: usize = 16;
 /// The maximum number of fetches without a permit, per user and in total.
 const OVERDUE_PER_USER: usize = 32;
 const OVERDUE: usize = 64;
+
+/// What is fetched.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum FetchedRef {
+    /// A branch.
+    Branch(BranchRef),
+    /// The source of a test suite. It is treated like a branch of a user of its own.
+    Suite(SuiteName),
+}
+
+impl FetchedRef {
+    fn user(&self) -> Option<&UserName> {
+        match self {
+            Self::Branch(branch) => Some(&branch.user),
+            Self::Suite(_) => None,
+        }
+    }
+}
 
 /// The result of the last fetch of a branch. A branch without one is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,17 +58,17 @@ struct Running {
 /// The waiting and running fetches, and the results of the last ones.
 #[derive(Debug, Default)]
 pub(crate) struct Schedule {
-    waiting: VecDeque<BranchRef>,
-    running: BTreeMap<BranchRef, Running>,
+    waiting: VecDeque<FetchedRef>,
+    running: BTreeMap<FetchedRef, Running>,
     /// Whether the last fetch was quick.
-    last: BTreeMap<BranchRef, bool>,
+    last: BTreeMap<FetchedRef, bool>,
     /// The host of each branch with a waiting or running fetch.
-    hosts: BTreeMap<BranchRef, String>,
+    hosts: BTreeMap<FetchedRef, String>,
 }
 
 impl Schedule {
     /// Adds a fetch of a branch that has no waiting or running fetch. `host` is the host of its remote.
-    pub(crate) fn add(&mut self, branch: BranchRef, host: &str) {
+    pub(crate) fn add(&mut self, branch: FetchedRef, host: &str) {
         if !self.running.contains_key(&branch) && !self.waiting.contains(&branch) {
             self.hosts.insert(branch.clone(), host.to_owned());
             self.waiting.push_back(branch);
@@ -58,7 +76,7 @@ impl Schedule {
     }
 
     /// Removes branches that are no longer configured. Their running fetches continue.
-    pub(crate) fn retain(&mut self, wanted: impl Fn(&BranchRef) -> bool) {
+    pub(crate) fn retain(&mut self, wanted: impl Fn(&FetchedRef) -> bool) {
         self.waiting.retain(|branch| wanted(branch));
         let running = &self.running;
         self.hosts.retain(|branch, _| wanted(branch) || running.contains_key(branch));
@@ -79,20 +97,20 @@ impl Schedule {
     /// Starts the next fetch if there is a permit for it. At most `per_user` fetches of one user have a permit. Quick
     /// branches come first, then new ones. Of each kind, those of the user with the fewest running fetches come first, and
     /// then those that were added first.
-    pub(crate) fn start(&mut self, now: Instant, per_user: usize) -> Option<BranchRef> {
+    pub(crate) fn start(&mut self, now: Instant, per_user: usize) -> Option<FetchedRef> {
         let startable =
-            |branch: &BranchRef| self.has_permit(&branch.user, self.kind(branch, now), now, per_user);
+            |branch: &FetchedRef| self.has_permit(branch.user(), self.kind(branch, now), now, per_user);
         let candidates = self.waiting.iter().enumerate().filter(|(_, branch)| startable(branch));
-        let running = |user: &UserName| self.running.keys().filter(|branch| branch.user == *user).count();
+        let running = |user| self.running.keys().filter(|branch| branch.user() == user).count();
         let (kind, _, at) =
-            candidates.map(|(at, branch)| (self.kind(branch, now), running(&branch.user), at)).min()?;
+            candidates.map(|(at, branch)| (self.kind(branch, now), running(branch.user()), at)).min()?;
         let branch = self.waiting.remove(at)?;
         self.running.insert(branch.clone(), Running { since: now, kind });
         Some(branch)
     }
 
     /// A fetch has ended.
-    pub(crate) fn ended(&mut self, branch: &BranchRef, now: Instant, succeeded: bool) {
+    pub(crate) fn ended(&mut self, branch: &FetchedRef, now: Instant, succeeded: bool) {
         let Some(running) = self.running.remove(branch) else { return };
         self.hosts.remove(branch);
         self.last.insert(branch.clone(), succeeded && !is_overdue(&running, now));
@@ -107,7 +125,7 @@ impl Schedule {
         running.map(|running| running.since + SLOW).min()
     }
 
-    fn kind(&self, branch: &BranchRef, now: Instant) -> Kind {
+    fn kind(&self, branch: &FetchedRef, now: Instant) -> Kind {
         match self.last.get(branch) {
             Some(true) => Kind::Quick,
             None if self.is_host_slow(branch, now) => Kind::Slow,
@@ -117,7 +135,7 @@ impl Schedule {
     }
 
     /// Whether another fetch from the host of a branch is overdue.
-    fn is_host_slow(&self, branch: &BranchRef, now: Instant) -> bool {
+    fn is_host_slow(&self, branch: &FetchedRef, now: Instant) -> bool {
         let host = self.hosts.get(branch);
         let mut overdue = self.running.iter().filter(|(_, running)| is_overdue(running, now));
         overdue.any(|(other, _)| host.is_some() && self.hosts.get(other) == host)
@@ -125,8 +143,8 @@ impl Schedule {
 
     /// Slow fetches keep their permits, so that their number is limited by the permits. The others release them, up
     /// to the limits for fetches without a permit.
-    fn has_permit(&self, user: &UserName, kind: Kind, now: Instant, per_user: usize) -> bool {
-        let of_user = |branch: &BranchRef| branch.user == *user;
+    fn has_permit(&self, user: Option<&UserName>, kind: Kind, now: Instant, per_user: usize) -> bool {
+        let of_user = |branch: &FetchedRef| branch.user() == user;
         if kind == Kind::Slow {
             let slow = self.running.iter().filter(|(_, running)| running.kind == Kind::Slow);
             let own = slow.clone().filter(|(branch, _)| of_user(branch)).count();
@@ -155,8 +173,8 @@ fn is_overdue(running: &Running, now: Instant) -> bool {
 mod tests {
     use super::*;
 
-    fn branch(name: &str) -> BranchRef {
-        name.parse().unwrap()
+    fn branch(name: &str) -> FetchedRef {
+        FetchedRef::Branch(name.parse().unwrap())
     }
 
     /// A schedule with branches of these names. The last fetches of `quick` were quick, those of `slow` were slow.
@@ -173,7 +191,11 @@ mod tests {
 
     fn started(schedule: &mut Schedule, now: Instant, per_user: usize) -> String {
         let started: Vec<_> = std::iter::from_fn(|| schedule.start(now, per_user)).collect();
-        started.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        let names = started.iter().map(|name| match name {
+            FetchedRef::Branch(branch) => branch.to_string(),
+            FetchedRef::Suite(suite) => suite.to_string(),
+        });
+        names.collect::<Vec<_>>().join(" ")
     }
 
     #[test]
@@ -290,10 +312,18 @@ mod tests {
     }
 
     #[test]
+    fn suites_do_not_wait_for_the_branches_of_users() {
+        let now = Instant::now();
+        let mut schedule = schedule(&["u/a", "u/b"], &[], &[]);
+        schedule.add(FetchedRef::Suite("xfstests".parse().unwrap()), "git.example.org");
+        assert_eq!(started(&mut schedule, now, 1), "u/a xfstests");
+    }
+
+    #[test]
     fn removed_branches_are_dropped() {
         let now = Instant::now();
         let mut schedule = schedule(&["u/a", "u/b"], &[], &["u/c"]);
-        schedule.retain(|branch| branch.branch.as_str() == "a");
+        schedule.retain(|name| *name == branch("u/a"));
         schedule.add(branch("u/a"), "a");
         assert_eq!(started(&mut schedule, now, 8), "u/a");
         assert!(schedule.last.is_empty() && !schedule.is_idle());

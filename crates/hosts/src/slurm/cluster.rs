@@ -115,6 +115,7 @@ mod tests {
                     image: model::ShippedImage::default(),
                     packages: Vec::new(),
                     env: model::Env::default(),
+                    suites: Vec::new(),
                     arch: None,
                     trust_domain: None,
                     verify_builds: 0,

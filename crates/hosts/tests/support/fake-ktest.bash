@@ -3,9 +3,10 @@
 #   hold   no subtest but `first` ends while this file exists
 #   slow   the duration of a build, in seconds
 #   builds (written) a line for each kernel that was built
+#   suites (written) a line for each suite of a run
 set -o nounset
 fake=$(dirname "$0")
-cache='' repo='' commit='' out='' file='' tests='' subtests=()
+cache='' repo='' commit='' out='' file='' tests='' subtests=() suites=()
 while (($#)); do
 	case $1 in
 	run | --events | --log-events | --ask-kernel | --network | --verbose) ;;
@@ -14,6 +15,7 @@ while (($#)); do
 	--out) out=$2 && shift ;;
 	--tests-dir) tests=$2 && shift ;;
 	-k) repo=$2 && shift ;;
+	--suite) suites+=("$2") && shift ;;
 	--merge | --kernel-repo | --tolerate | --env | --arch | --trust-domain | --verify-builds | --priority | --make-arg) shift ;;
 	*) if [[ -z $file ]]; then file=$1; else subtests+=("$1"); fi ;;
 	esac
@@ -21,6 +23,11 @@ while (($#)); do
 done
 [[ -x $file && -f $tests/lib/common.sh ]] || { echo "$file: not there" >&2 && exit 2; }
 git -C "$repo" cat-file -e "$commit:mode" || exit 2
+for suite in "${suites[@]}"; do
+	version=${suite#*=}
+	git -C "${version#*@}" cat-file -e "${version%%@*}^{tree}" || exit 2
+	echo "$suite" >>"$fake/suites"
+done
 test=${file##*/tests/}
 test=${test%.ktest}
 event() { echo "{\"v\":1,\"at_ms\":0,\"event\":$1}"; }

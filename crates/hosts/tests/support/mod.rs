@@ -89,6 +89,10 @@ impl Host {
     }
 
     /// An executable file.
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.path().join(name)).unwrap()
+    }
+
     pub fn write(&self, name: &str, text: &str) {
         std::fs::write(self.path(name), text).unwrap();
         std::fs::set_permissions(self.path(name), PermissionsExt::from_mode(0o755)).unwrap();
@@ -189,6 +193,7 @@ impl Here {
                 image: model::ShippedImage::default(),
                 packages: Vec::new(),
                 env: model::Env::default(),
+                suites: Vec::new(),
                 arch: None,
                 trust_domain: None,
                 verify_builds: 0,

@@ -308,6 +308,7 @@ pub(super) fn remote_order(test: &TestOrder) -> Result<(TestFile, PathBuf, Remot
         image: shipped_image(test)?,
         packages: test.packages.clone(),
         env: test.environment(),
+        suites: test.suites.clone(),
         arch: test.arch,
         trust_domain: test.trust_domain.clone(),
         verify_builds: test.verify_builds,
@@ -385,10 +386,12 @@ async fn slurm(args: SlurmArgs, cache: &Path) -> Result<u8, Failure> {
     order.arch = order.arch.or(args.host_arch);
     let deps_dir = ::kernel::Cache { dir: cache.into() };
     let deps_dir = clones::of_domain(&deps_dir, order.trust_domain.as_ref()).map_err(Failure::usage)?;
+    let suites = crate::run::suites::of_order(&order.suites, cache).await.map_err(Failure::unjudged)?;
     let host_env = HostEnv {
         arch: order.arch,
         out: out.clone(),
         deps_dir,
+        suites,
         kernel_version: String::new(),
         env: args.test.variables().collect(),
         sandboxed: true,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::verdict::KNOWN_FAILURE;
-use model::{ArtifactName, Event, SubtestName, Verdict};
+use model::{ArtifactName, Event, SubtestName, SuiteVersion, Verdict};
 use testfile::known_issues::{self, Circumstances, KnownIssues, KnownIssuesError};
 use testfile::{HostEnv, TestFile};
 use vm::supervise::FinishedSubtest;
@@ -57,7 +57,7 @@ pub(super) struct Results<'a> {
     pub(super) reporter: &'a mut Reporter,
     known: Known,
     /// The suites with their commits, for the logs.
-    suites: Vec<String>,
+    suites: Vec<SuiteVersion>,
     /// Whether the results are published from the output directory, which is removed afterwards.
     for_farm: bool,
 }
@@ -69,7 +69,7 @@ impl<'a> Results<'a> {
     }
 
     /// The suites that the subtests are from.
-    pub(super) fn set_suites(&mut self, suites: Vec<String>) {
+    pub(super) fn set_suites(&mut self, suites: Vec<SuiteVersion>) {
         self.suites = suites;
     }
 
@@ -202,7 +202,8 @@ mod tests {
         let out = Out::create(&dir.path().join("out"), &file.test, &subtests).unwrap();
         let mut results = Results::new(out, &mut reporter, false);
         results.set_known(old);
-        results.set_suites(vec!["xfstests 0123".into()]);
+        let suite = format!("xfstests {}", "0123".repeat(10));
+        results.set_suites(vec![suite.parse().unwrap()]);
         for (subtest, verdict) in subtests.iter().cloned().zip([failed(), Verdict::Passed]) {
             let log = b"the first line\nthe last line\n".to_vec();
             let finished = FinishedSubtest { subtest, verdict, duration: Duration::ZERO, crash: None, log };
@@ -212,6 +213,9 @@ mod tests {
         assert_eq!((summary.exit_code(), summary.count(model::Status::NotRun)), (0, 1));
         let log = std::fs::read_to_string(summary.out.join("out/fs.x.generic.001/log")).unwrap();
         assert!(log.contains("known failure: a bug (https://bugs.example.org/7) ("), "{log}");
-        assert!(log.contains(" ktest: suite: xfstests 0123\n") && log.ends_with("the last line\n"), "{log}");
+        assert!(
+            log.contains(&format!(" ktest: suite: {suite}\n")) && log.ends_with("the last line\n"),
+            "{log}"
+        );
     }
 }

@@ -10,7 +10,7 @@ use super::error::{RunError, Stop};
 use super::phases::{Declared, KernelReady, Listed, Prepared};
 use super::request::RunRequest;
 use super::results::Results;
-use super::{kernel as kernels, machine, selftests};
+use super::{kernel as kernels, machine, selftests, suites};
 use crate::out::files_of;
 use crate::report::Reporter;
 
@@ -207,6 +207,9 @@ pub(super) async fn host_env(
         arch: order.test.arch,
         out: files_of(&out),
         deps_dir,
+        suites: suites::of_order(&order.test.suites, &request.cache)
+            .await
+            .map_err(RunError::infrastructure)?,
         kernel_version,
         env: request.env().collect(),
         sandboxed: request.for_farm() && request.sandbox(),

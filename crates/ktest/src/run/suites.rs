@@ -3,16 +3,38 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use model::{SuiteName, SuiteOrder, SuiteVersion};
+use testfile::suites::{SuiteError, SuiteSource, checkout};
 use testfile::{HostEnv, Trust};
 
-/// A line for each suite with one of these disks and with a checkout as its source: `xfstests COMMIT`. Reads the disk.
-pub(super) fn used(disks: &[PathBuf], env: &HostEnv) -> Vec<String> {
-    let names: BTreeSet<&str> = disks.iter().filter_map(|disk| suite_of(disk)).collect();
-    let line = |name: &str| {
-        let head = gitio::Repo::open(&source(name, env)).and_then(|repo| repo.head()).ok()?;
-        Some(format!("{name} {}", head.commit))
+/// Checks out the suites of an order.
+pub(crate) async fn of_order(orders: &[SuiteOrder], cache: &Path) -> Result<Vec<SuiteSource>, SuiteError> {
+    let cache = std::path::absolute(cache).map_err(fsx::Error::of("find", cache))?;
+    let mut sources = Vec::new();
+    for order in orders {
+        sources.push(checkout(&cache, order).await?);
+    }
+    Ok(sources)
+}
+
+/// The versions of the suites with one of these disks, if the source is a commit. Reads the disk.
+pub(super) fn used(disks: &[PathBuf], env: &HostEnv) -> Vec<SuiteVersion> {
+    let names: BTreeSet<SuiteName> = disks.iter().filter_map(|disk| suite_of(disk)?.parse().ok()).collect();
+    let version = |name: SuiteName| match fetched(&name, env) {
+        Some(source) => source.found.as_ref().map(|(_, version)| version.clone()),
+        None => {
+            let head = gitio::Repo::open(&source(name.as_str(), env)).and_then(|repo| repo.head()).ok()?;
+            Some(SuiteVersion { name, commit: head.commit })
+        }
     };
-    names.into_iter().filter_map(line).collect()
+    names.into_iter().filter_map(version).collect()
+}
+
+/// The source that the farm fetched, unless the test group selects another one.
+fn fetched<'a>(name: &SuiteName, env: &'a HostEnv) -> Option<&'a SuiteSource> {
+    let variable = format!("ktest_{name}");
+    let is_chosen = env.env.iter().any(|(name, value)| *name == variable && !value.is_empty());
+    env.suites.iter().find(|source| source.name == *name && !is_chosen)
 }
 
 /// The suite of a disk, which lib/suite.sh names `SUITE-NUMBER-HASH.img`.
@@ -43,6 +65,10 @@ mod tests {
     fn the_commit_of_a_suite() {
         let (deps, repo) = (tempfile::tempdir().unwrap(), ScratchRepo::new());
         let commit = repo.commit("a case", &[("tests/generic/001", "")]);
+        let version = |commit: &model::CommitId| SuiteVersion {
+            name: "xfstests".parse().unwrap(),
+            commit: commit.clone(),
+        };
         let disk = |name: &str| [deps.path().join("built").join(name)];
         let env = |trust, variable: &str| HostEnv {
             deps_dir: deps.path().into(),
@@ -50,9 +76,9 @@ mod tests {
             trust,
             ..HostEnv::default()
         };
-        let (xfstests, line) = (disk("xfstests-3-0123456789ab.img"), vec![format!("xfstests {commit}")]);
+        let (xfstests, line) = (disk("xfstests-3-0123456789ab.img"), vec![version(&commit)]);
         assert_eq!(used(&xfstests, &env(Trust::Own, "ktest_xfstests")), line);
-        let none = Vec::<String>::new();
+        let none = Vec::<SuiteVersion>::new();
         assert_eq!(
             used(&xfstests, &env(Trust::Sandboxed, "ktest_xfstests")),
             none,
@@ -61,5 +87,12 @@ mod tests {
         assert_eq!(used(&disk("data.img"), &env(Trust::Own, "ktest_xfstests")), none);
         std::os::unix::fs::symlink(repo.path(), deps.path().join("xfstests")).unwrap();
         assert_eq!(used(&xfstests, &env(Trust::Sandboxed, "x")), line);
+        // What the farm fetched comes before what the operator placed, unless the group selects another source.
+        let newer: model::CommitId = "1".repeat(40).parse().unwrap();
+        let found = Some((deps.path().join("other"), version(&newer)));
+        let suites = vec![SuiteSource { name: "xfstests".parse().unwrap(), found }];
+        let farm = |variable: &str| HostEnv { suites: suites.clone(), ..env(Trust::Sandboxed, variable) };
+        assert_eq!(used(&xfstests, &farm("x")), [version(&newer)]);
+        assert_eq!(used(&xfstests, &farm("ktest_xfstests")), line);
     }
 }

@@ -20,7 +20,7 @@ while (($#)); do
 	--commit) commit=$2 && shift ;;
 	--out) out=$2 && shift ;;
 	--deps-dir) deps=$2 && shift ;;
-	--tests-dir | --merge | --kernel-repo | --tolerate | --env | --trust-domain | --verify-builds | --priority | --make-arg) shift ;;
+	--tests-dir | --merge | --kernel-repo | --tolerate | --env | --suite | --trust-domain | --verify-builds | --priority | --make-arg) shift ;;
 	*) if [[ -z $file ]]; then file=$1; else subtests+=("$1"); fi ;;
 	esac
 	shift

@@ -338,6 +338,31 @@ fn metrics_report_the_farm_and_the_branches() {
 }
 
 #[test]
+fn the_report_of_a_known_failure_is_a_link() {
+    let commit = commit_id("one");
+    let known = |link: &str| format!("known failure: a <bug> ({link}, until 6.14); it failed: 1 != 2");
+    let farm = Farm::with(|fixture| {
+        fixture.branch("mira", "next", &[(commit.clone(), "one".into())]);
+        for (key, link) in
+            [("a.good", "https://bugs.example.org/7?a&b"), ("a.hostile", "javascript:alert(1)")]
+        {
+            fixture.test(TestResult::new(&commit, key, Verdict::NotRun { reason: known(link) }, 10));
+        }
+    });
+    let page = farm.get(&format!("/c/{commit}/a.good/"));
+    let link = "<a href=\"https://bugs.example.org/7?a&#38;b\" rel=\"noreferrer\">https://bugs.example.org/7?a&#38;b</a>";
+    assert!(page.contains(link), "{page}");
+    assert!(!farm.get(&format!("/c/{commit}/a.hostile/")).contains("href=\"javascript"));
+    let json = |address: &str| -> serde_json::Value { serde_json::from_str(&farm.get(address)).unwrap() };
+    let commit_view = json(&format!("/c/{commit}/?format=json"));
+    let issue =
+        serde_json::json!({"reason": "a <bug>", "link": "https://bugs.example.org/7?a&b", "until": "6.14"});
+    assert_eq!(commit_view["tests"][0]["known_issue"], issue);
+    assert_eq!(commit_view["tests"][1]["known_issue"].get("link"), None);
+    assert_eq!(json(&format!("/c/{commit}/a.good/?format=json"))["known_issue"], issue);
+}
+
+#[test]
 fn suspicious_passes_are_marked() {
     let subjects = ["now", "does not build", "before", "loaded", "3", "2", "1"];
     let commits: Vec<_> = subjects.map(|subject| (commit_id(subject), subject.to_owned())).into();

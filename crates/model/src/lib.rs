@@ -12,6 +12,7 @@ pub mod event;
 pub mod git;
 pub mod image;
 pub mod kernel_name;
+pub mod known_failure;
 pub mod marker;
 pub mod names;
 pub mod package_repo;
@@ -32,6 +33,7 @@ pub use event::{CACHED_BUILD_DIFFERS, EVENT_VERSION, Event, HEARTBEAT, KERNEL_NO
 pub use git::{RefName, Remote};
 pub use image::{RootImage, ShippedImage};
 pub use kernel_name::NamedKernel;
+pub use known_failure::{KNOWN_FAILURE, KnownFailure};
 pub use names::{
     ArtifactName, CommitId, Env, HostName, KernelId, NameError, PackageName, ResultKey, StoreKernel,
     SubtestName, TestPath,

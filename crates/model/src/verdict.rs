@@ -165,9 +165,6 @@ impl Verdict {
     }
 }
 
-/// The start of the reason of a known failure, whose verdict is Not run.
-pub const KNOWN_FAILURE: &str = "known failure: ";
-
 /// The Linux error numbers that indicate a fault of the host: EIO, EAGAIN, ENOMEM, ENFILE, EMFILE, ENOSPC, EROFS,
 /// ESTALE, EDQUOT.
 const HOST_ERRORS: [u32; 9] = [5, 11, 12, 23, 24, 28, 30, 116, 122];

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use belief::{FailureRate, HostClass};
-use model::{BranchName, Counts, Status, StatusSnapshot, UserName};
+use model::{BranchName, Counts, KnownFailure, Status, StatusSnapshot, UserName};
 use serde::{Deserialize, Serialize};
 
 use crate::flaky::FlakyEntry;
@@ -127,6 +127,9 @@ pub struct TestRow {
     /// One line: why it did not pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The entry of a known failure, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_issue: Option<KnownFailure>,
     /// The crash title.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crash: Option<String>,
@@ -183,6 +186,7 @@ impl From<&TestEntry> for TestRow {
             duration_ms: millis_of(attempt.duration),
             started: attempt.started,
             reason: attempt.reason.clone(),
+            known_issue: attempt.known_issue(),
             crash: attempt.crash.clone(),
             host: attempt.host.as_ref().map(ToString::to_string),
             slot: attempt.slot,
@@ -236,6 +240,9 @@ pub struct AttemptRow {
     /// One line: why it did not pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The entry of a known failure, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_issue: Option<KnownFailure>,
     /// The crash title.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crash: Option<String>,
@@ -255,6 +262,7 @@ impl From<&Attempt> for AttemptRow {
             duration_ms: millis_of(attempt.duration),
             started: attempt.started,
             reason: attempt.reason.clone(),
+            known_issue: attempt.known_issue(),
             crash: attempt.crash.clone(),
             host: attempt.host.as_ref().map(ToString::to_string),
             kernel: attempt.kernel.as_ref().map(ToString::to_string),

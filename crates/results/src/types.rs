@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use model::{
-    CommitId, Counts, Env, HostName, KernelId, ResultKey, Status, StoreKernel, SubtestName, TestPath, Verdict,
+    CommitId, Counts, Env, HostName, KernelId, KnownFailure, ResultKey, Status, StoreKernel, SubtestName,
+    TestPath, Verdict,
 };
 use serde::{Deserialize, Serialize};
 
@@ -150,6 +151,12 @@ pub(crate) fn end_of_run(started: Option<i64>, duration: Duration) -> Option<Sys
 }
 
 impl Attempt {
+    /// The entry of a known failure, if the verdict is one.
+    #[must_use]
+    pub fn known_issue(&self) -> Option<KnownFailure> {
+        self.reason.as_deref().filter(|_| self.status == Status::NotRun).and_then(KnownFailure::of_reason)
+    }
+
     /// When it ended, to the second, if that is known.
     #[must_use]
     pub fn ended(&self) -> Option<SystemTime> {

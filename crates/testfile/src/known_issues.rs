@@ -9,7 +9,8 @@ use fsx::own;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use model::{SubtestName, matches_wildcard};
+use model::known_failure::is_web_address;
+use model::{KnownFailure, SubtestName, matches_wildcard};
 use serde::Deserialize;
 
 use crate::TestFile;
@@ -150,11 +151,11 @@ impl KnownIssue {
         over.then(|| format!("until = {text:?} is over"))
     }
 
-    /// The reason, with the link.
+    /// As the reason of a verdict contains it.
     #[must_use]
-    pub fn text(&self) -> String {
-        let link = self.link.as_ref().map_or(String::new(), |link| format!(" ({link})"));
-        self.reason.clone() + &link
+    pub fn known_failure(&self) -> KnownFailure {
+        let until = self.until.as_ref().map(|(_, text)| text.clone());
+        KnownFailure { reason: self.reason.clone(), link: self.link.clone(), until }
     }
 
     /// Whether it is about a test, given by its name without the environment, in a variant.
@@ -256,6 +257,9 @@ fn parse(path: &Path, text: &str) -> Result<Vec<KnownIssue>, KnownIssuesError> {
         if [Some(&reason), link.as_ref()].into_iter().flatten().any(|text| text.contains(['\n', '\r'])) {
             return Err(invalid(at, "reason and link are one line each"));
         }
+        if link.as_deref().is_some_and(|link| !is_web_address(link)) {
+            return Err(invalid(at, "link begins with https:// or http://, and has no spaces"));
+        }
         let place = format!("{}:{}", path.display(), line_at(at));
         // As in results: `generic/475` is `generic.475`.
         Ok(KnownIssue { test: test.replace('/', "."), variant, reason, link, until, place })
@@ -299,9 +303,10 @@ until = "2026-11-30"
         let file = file("/t".as_ref());
         let found = |subtest: &str, variant, at| {
             let found = issues.find(&file, &subtest.parse().unwrap(), variant, at);
-            found.map(|issue| format!("{} at {}", issue.text(), issue.place))
+            found.map(|issue| format!("{} at {}", issue.known_failure(), issue.place))
         };
-        let log = Some("the log is too small (https://bugs.example.org/7) at k.toml:2".to_owned());
+        let log =
+            Some("the log is too small (https://bugs.example.org/7, until 6.14) at k.toml:2".to_owned());
         assert_eq!(found("generic/475", "1k", at("6.12.9", NOW)), log);
         assert_eq!(found("generic/475", "1k", at("", NOW)), log, "an unknown version");
         assert_eq!(found("generic/475", "1k", at("6.13.99-rc1", NOW)), log);
@@ -309,7 +314,7 @@ until = "2026-11-30"
         for later in ["6.14", "6.14.0-rc1", "6.14.1", "7.0"] {
             assert_eq!(found("generic/475", "1k", at(later, NOW)), None, "{later}");
         }
-        let device = Some("no realtime device at k.toml:9".to_owned());
+        let device = Some("no realtime device (until 2026-11-30) at k.toml:9".to_owned());
         assert_eq!(found("xfs/013", "quota", at("6.12", NOW)), device, "on the last day");
         assert_eq!(found("xfs/013", "quota", at("6.12", NOW + 86_400)), None);
         assert_eq!(found("generic/001", "quota", at("6.12", NOW)), None);
@@ -337,6 +342,10 @@ until = "2026-11-30"
         }
         assert!(error("[[issue]]\ntest = \"a\"\nreason = \"b\\nc\"\n").ends_with("are one line each"));
         assert!(error("[[issue]]\ntest = \"a\"\nreason = \" \"\n").ends_with("must not be empty"));
+        for link in ["javascript:alert(1)", "bugs.example.org/7", "https://a b"] {
+            let text = format!("[[issue]]\ntest = \"a\"\nreason = \"b\"\nlink = {link:?}\n");
+            assert!(error(&text).ends_with("link begins with https:// or http://, and has no spaces"));
+        }
         assert!(error("[[issues]]\n").contains("unknown field"));
     }
 

@@ -38,6 +38,8 @@ struct TestPage<'a> {
     branch_name: String,
     crash: String,
     reason: String,
+    /// The report of a known failure.
+    known_link: String,
     report: String,
     tone: &'static str,
     attempts: Vec<AttemptLine>,
@@ -129,6 +131,7 @@ pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Re
         branch_name: at.as_ref().map(|at| at.branch.to_string()).unwrap_or_default(),
         crash: entry.decisive.crash.as_deref().map(|crash| cut(crash, 1000)).unwrap_or_default(),
         reason: reason(entry),
+        known_link: entry.decisive.known_issue().and_then(|known| known.link).unwrap_or_default(),
         report: report(context, test)?,
         tone: if entry.status() == Status::Failed { "bad" } else { "warn" },
         attempts: attempts(entry),

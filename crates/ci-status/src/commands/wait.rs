@@ -9,7 +9,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use model::verdict::KNOWN_FAILURE;
+use model::KNOWN_FAILURE;
 use model::{CommitId, Counts, Status, StatusSnapshot};
 use results::json::TestRow;
 use results::{CommitResults, TestEntry};

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::verdict::KNOWN_FAILURE;
-use model::{ArtifactName, Event, SubtestName, SuiteVersion, Verdict};
+use model::{ArtifactName, Event, KNOWN_FAILURE, KnownFailure, SubtestName, SuiteVersion, Verdict};
 use testfile::known_issues::{self, Circumstances, KnownIssues, KnownIssuesError};
 use testfile::{HostEnv, TestFile};
 use vm::supervise::FinishedSubtest;
@@ -15,9 +14,9 @@ use super::summary::Summary;
 use crate::out::{Keep, Out};
 use crate::report::Reporter;
 
-/// The subtests of a run that are known to fail, each with the reason and the place of its entry.
+/// The subtests of a run that are known to fail, each with its entry and the place of it.
 #[derive(Debug, Default)]
-pub(super) struct Known(BTreeMap<SubtestName, (String, String)>);
+pub(super) struct Known(BTreeMap<SubtestName, (KnownFailure, String)>);
 
 impl Known {
     /// The entries in effect for these subtests. Reads the disk.
@@ -31,20 +30,20 @@ impl Known {
         let variant = known_issues::variant_of(env.env.iter().map(|(name, value)| (&**name, &**value)));
         let known = subtests.iter().filter_map(|subtest| {
             let issue = issues.find(file, subtest, variant, at)?;
-            Some((subtest.clone(), (issue.text(), issue.place.clone())))
+            Some((subtest.clone(), (issue.known_failure(), issue.place.clone())))
         });
         Ok(Self(known.collect()))
     }
 
     /// A known failure is Not run. Returns a note for the log.
     fn apply(&self, subtest: &SubtestName, verdict: &mut Verdict) -> Option<String> {
-        let (reason, place) = self.0.get(subtest)?;
+        let (known, place) = self.0.get(subtest)?;
         match verdict {
             Verdict::Failed { reason: found } => {
-                *verdict = Verdict::NotRun { reason: format!("{KNOWN_FAILURE}{reason}; it failed: {found}") };
-                Some(format!("{KNOWN_FAILURE}{reason} ({place})"))
+                *verdict = Verdict::NotRun { reason: known.verdict_reason(found) };
+                Some(format!("{KNOWN_FAILURE}{known} ({place})"))
             }
-            Verdict::Passed => Some(format!("it passes, but {place} has it as a known failure: {reason}")),
+            Verdict::Passed => Some(format!("it passes, but {place} has it as a known failure: {known}")),
             Verdict::NotRun { .. } | Verdict::FailedToRun { .. } => None,
         }
     }
@@ -189,7 +188,7 @@ mod tests {
             (verdict, note.is_some())
         };
         let old = known("1k", "6.11.3");
-        let reason = "known failure: a bug (https://bugs.example.org/7); it failed: 1 != 2";
+        let reason = "known failure: a bug (https://bugs.example.org/7, until 6.12); it failed: 1 != 2";
         assert_eq!(apply(&old, 0, failed()), (Verdict::NotRun { reason: reason.into() }, true));
         assert_eq!(apply(&old, 0, Verdict::Passed), (Verdict::Passed, true), "a note for the log");
         assert_eq!(apply(&old, 1, failed()), (failed(), false));
@@ -212,7 +211,7 @@ mod tests {
         let summary = results.finish();
         assert_eq!((summary.exit_code(), summary.count(model::Status::NotRun)), (0, 1));
         let log = std::fs::read_to_string(summary.out.join("out/fs.x.generic.001/log")).unwrap();
-        assert!(log.contains("known failure: a bug (https://bugs.example.org/7) ("), "{log}");
+        assert!(log.contains("known failure: a bug (https://bugs.example.org/7, until 6.12) ("), "{log}");
         assert!(
             log.contains(&format!(" ktest: suite: {suite}\n")) && log.ends_with("the last line\n"),
             "{log}"

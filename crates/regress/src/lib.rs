@@ -5,6 +5,7 @@
 
 pub mod branch_history;
 pub mod compare;
+mod control;
 pub mod crash_groups;
 pub mod eta;
 pub mod first_bad;
@@ -12,4 +13,5 @@ pub mod json;
 mod statuses;
 pub mod suspicious;
 
+pub use control::controls;
 pub use statuses::{CommitStatuses, Names};

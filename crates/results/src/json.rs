@@ -6,7 +6,7 @@
 use std::fmt;
 
 use belief::{FailureRate, HostClass};
-use model::{BranchName, Counts, KnownFailure, Status, StatusSnapshot, UserName};
+use model::{BranchName, CommitId, Counts, KnownFailure, Status, StatusSnapshot, UserName};
 use serde::{Deserialize, Serialize};
 
 use crate::flaky::FlakyEntry;
@@ -399,6 +399,19 @@ pub struct ArtifactRow {
     pub bytes: u64,
 }
 
+/// The same test elsewhere, with which a failure is compared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlRow {
+    /// `before` for the commit before this one, or the file system on which it ran with the same kernel.
+    pub control: String,
+    /// The commit.
+    pub commit: CommitId,
+    /// The result key.
+    pub name: String,
+    /// Its status there.
+    pub status: Status,
+}
+
 /// The view of one test at one commit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestView {
@@ -408,6 +421,9 @@ pub struct TestView {
     /// Its artifacts.
     #[serde(default)]
     pub artifacts: Vec<ArtifactRow>,
+    /// What a failure is compared with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub controls: Vec<ControlRow>,
 }
 
 /// The view of the workers, which is the status snapshot.

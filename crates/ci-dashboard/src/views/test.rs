@@ -2,7 +2,7 @@
 
 use askama::Template;
 use model::{CommitId, Status};
-use results::json::{TestRow, TestView};
+use results::json::{ControlRow, TestRow, TestView};
 use results::{CommitResults, TestEntry, requests};
 
 use super::log::{LogView, load};
@@ -42,6 +42,7 @@ struct TestPage<'a> {
     known_link: String,
     report: String,
     tone: &'static str,
+    controls: Vec<ControlLine>,
     attempts: Vec<AttemptLine>,
     retries: String,
     tabs: Vec<LogTab>,
@@ -75,6 +76,13 @@ struct ArtifactLine {
     size: String,
 }
 
+/// The same test elsewhere.
+struct ControlLine {
+    status: Status,
+    place: String,
+    href: String,
+}
+
 struct AttemptLine {
     number: u32,
     status: Status,
@@ -94,12 +102,14 @@ pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Re
     let missing = || Problem::NotFound("no result of this test at this commit".into());
     let results = context.store.reader().commit(&test.sha)?.ok_or_else(missing)?;
     let entry = results.get(&test.key).ok_or_else(missing)?;
+    let at = branch_of(context, &test.sha)?;
+    let before = at.as_ref().and_then(|at| before(context, at, &test.sha));
+    let controls = regress::controls(&results, before.as_ref(), entry);
     if format == Format::Json {
         let artifacts = context.store.reader().artifacts(&test.sha, &test.key)?;
-        return context.json(&TestView { test: TestRow::from(entry), artifacts });
+        return context.json(&TestView { test: TestRow::from(entry), artifacts, controls });
     }
     let links = context.links();
-    let at = branch_of(context, &test.sha)?;
     let (test_file, subtest) = context.tests.split(test.key.as_str());
     let commit_href = links.commit(at.as_ref(), test.sha.as_str());
     let title = format!("{} {subtest} {}", entry.status(), test.sha.short());
@@ -134,6 +144,7 @@ pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Re
         known_link: entry.decisive.known_issue().and_then(|known| known.link).unwrap_or_default(),
         report: report(context, test)?,
         tone: if entry.status() == Status::Failed { "bad" } else { "warn" },
+        controls: controls.iter().map(|control| control_line(links, control)).collect(),
         attempts: attempts(entry),
         retries: match entry.others.len() {
             1 => "1 retry".into(),
@@ -244,6 +255,21 @@ fn report(context: Context<'_>, test: &TestRoute) -> Result<String, Problem> {
     // The first paragraph is the title, which the page already shows.
     let text = text.split_once("\n\n").map_or(&*text, |(_, report)| report);
     Ok(text.lines().map(|line| readable(line) + "\n").collect())
+}
+
+/// The results of the commit before, in the order of the branch.
+fn before(context: Context<'_>, at: &BranchRef, sha: &CommitId) -> Option<CommitResults> {
+    let entries = context.store.branch(at).unwrap_or_default();
+    let here = entries.iter().position(|entry| entry.commit == *sha)?;
+    context.store.reader().commit(&entries.get(here + 1)?.commit).ok()?
+}
+
+fn control_line(links: Links<'_>, control: &ControlRow) -> ControlLine {
+    let place = match control.control.as_str() {
+        "before" => format!("at the commit before, {}", control.commit.short()),
+        file_system => format!("on {file_system} with the same kernel"),
+    };
+    ControlLine { status: control.status, place, href: links.test(control.commit.as_str(), &control.name) }
 }
 
 fn attempts(entry: &TestEntry) -> Vec<AttemptLine> {

@@ -1,0 +1,127 @@
+//! Controls of a failure: the same test at the commit before it, and on other file systems with the same kernel. They tell a
+//! failure of this commit and file system from one that is everywhere, also if the test has never run before.
+
+use model::{CommitId, Status};
+use results::json::ControlRow;
+use results::{CommitResults, TestEntry};
+
+/// What a failure is compared with.
+#[must_use]
+pub fn controls(
+    results: &CommitResults,
+    before: Option<&CommitResults>,
+    entry: &TestEntry,
+) -> Vec<ControlRow> {
+    if !matches!(entry.status(), Status::Failed | Status::Flaky) {
+        return Vec::new();
+    }
+    let older = before.and_then(|older| Some((&older.commit, older.get(&entry.key)?)));
+    let older = older.map(|(commit, found)| row("before", commit, found));
+    let others = results.entries.iter().filter_map(|other| {
+        let name = other_file_system(entry.key.as_str(), other.key.as_str())?;
+        has_kernel_of(entry, other).then(|| row(name, &results.commit, other))
+    });
+    older.into_iter().chain(others).filter(|control| is_verdict(control.status)).collect()
+}
+
+fn row(control: &str, commit: &CommitId, entry: &TestEntry) -> ControlRow {
+    let (name, status) = (entry.key.to_string(), entry.status());
+    ControlRow { control: control.into(), commit: commit.clone(), name, status }
+}
+
+fn is_verdict(status: Status) -> bool {
+    matches!(status, Status::Passed | Status::Failed | Status::Flaky)
+}
+
+/// A kernel that was not recorded may be any.
+fn has_kernel_of(entry: &TestEntry, other: &TestEntry) -> bool {
+    match (&entry.decisive.kernel, &other.decisive.kernel) {
+        (Some(kernel), Some(other)) => kernel == other,
+        _ => true,
+    }
+}
+
+/// The file system of a test that is the same test as another one on another file system: of `fs.xfs.basic.punch` for
+/// `fs.ext4.basic.punch`.
+fn other_file_system<'a>(test: &str, other: &'a str) -> Option<&'a str> {
+    let (here, rest) = test.strip_prefix("fs.")?.split_once('.')?;
+    let (name, same) = other.strip_prefix("fs.")?.split_once('.')?;
+    (name != here && same == rest).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use model::KernelId;
+    use results::Attempt;
+
+    use super::*;
+
+    fn commit(digit: char) -> CommitId {
+        String::from(digit).repeat(40).parse().unwrap()
+    }
+
+    fn entry(key: &str, status: Status, kernel: Option<char>) -> TestEntry {
+        let kernel = kernel.map(|digit| -> KernelId { String::from(digit).repeat(64).parse().unwrap() });
+        let decisive = Attempt {
+            number: 1,
+            status,
+            duration: std::time::Duration::from_secs(1),
+            started: None,
+            reason: None,
+            crash: None,
+            host: None,
+            slot: None,
+            kernel,
+            image_hash: None,
+            log_bytes: 0,
+            full_log_bytes: 0,
+        };
+        TestEntry { key: key.parse().unwrap(), decisive, others: Vec::new() }
+    }
+
+    fn results(digit: char, entries: Vec<TestEntry>) -> CommitResults {
+        CommitResults { commit: commit(digit), message: String::new(), entries }
+    }
+
+    #[test]
+    fn the_same_test_on_another_file_system() {
+        let of = |other| other_file_system("fs.ext4.fstests@v=1k.generic.001", other);
+        assert_eq!(of("fs.xfs.fstests@v=1k.generic.001"), Some("xfs"));
+        for other in [
+            "fs.ext4.fstests@v=1k.generic.001",
+            "fs.xfs.fstests.generic.001",
+            "fs.xfs.fstests@v=1k.generic.002",
+        ] {
+            assert_eq!(of(other), None, "{other}");
+        }
+        assert_eq!(other_file_system("block.md.raid1", "fs.xfs.raid1"), None);
+        assert_eq!(other_file_system("fs.xfs", "fs.ext4"), None);
+    }
+
+    #[test]
+    fn a_failure_has_controls() {
+        use Status::{Failed, NotRun, Passed};
+        let here = results(
+            'b',
+            vec![
+                entry("fs.btrfs.basic.punch", NotRun, Some('1')),
+                entry("fs.ext4.basic.punch", Failed, Some('1')),
+                entry("fs.ext4.basic.sync", Passed, Some('1')),
+                entry("fs.f2fs.basic.punch", Passed, Some('2')),
+                entry("fs.xfs.basic.punch", Failed, Some('1')),
+            ],
+        );
+        let before = results('a', vec![entry("fs.ext4.basic.punch", Passed, Some('3'))]);
+        let of = |key: &str, before: Option<&CommitResults>| {
+            let found = controls(&here, before, here.get(&key.parse().unwrap()).unwrap());
+            found.into_iter().map(|row| (row.control, row.commit, row.status)).collect::<Vec<_>>()
+        };
+        let xfs = ("xfs".to_string(), commit('b'), Failed);
+        assert_eq!(
+            of("fs.ext4.basic.punch", Some(&before)),
+            [("before".to_string(), commit('a'), Passed), xfs.clone()]
+        );
+        assert_eq!(of("fs.ext4.basic.punch", None), [xfs]);
+        assert_eq!(of("fs.ext4.basic.sync", Some(&before)), []);
+    }
+}

@@ -4,7 +4,8 @@
 
 mod common;
 
-use common::{Farm, NOW, page_text};
+use ci_dashboard::Request;
+use common::{Farm, NOW, body, page_text};
 use model::{CommitId, StatusSnapshot, Verdict};
 use testkit::results_fixture::{TestResult, commit_id};
 
@@ -112,4 +113,36 @@ fn a_branch_without_flaky_tests() {
     let branch = "/ci?user=mira&branch=ext4-testing";
     assert!(!farm.get(branch).contains("&#38;flaky"));
     assert!(page_text(&farm.get(&format!("{branch}&flaky"))).contains("No test is flaky"));
+}
+
+#[test]
+fn the_log_of_each_attempt_can_be_opened() {
+    let commit = commit_id("new");
+    let farm = Farm::with(|fixture| {
+        fixture.branch("mira", "next", &[(commit.clone(), "new".into())]);
+        let failed = |reason: &str| Verdict::Failed { reason: reason.into() };
+        for (at, log) in ["the first log\n", "the second log\n"].into_iter().enumerate() {
+            let at = NOW - 50 + i64::try_from(at).unwrap();
+            let result = TestResult::new(&commit, BROKEN, failed("lost a file"), 900).on("farm1", 0, at);
+            fixture.test(result.log(log));
+        }
+    });
+    let page = farm.get(&format!("/c/{commit}/{BROKEN}/"));
+    let href = format!("/c/{commit}/{BROKEN}/attempt.2/log.br");
+    assert!(page.contains(&format!("href=\"{href}\"")), "{page}");
+    let response = farm.ask(&Request::get(&href));
+    assert_eq!(response.status, 200);
+    let mut plain = Vec::new();
+    brotli::BrotliDecompress(&mut body(response).as_slice(), &mut plain).unwrap();
+    assert_eq!(String::from_utf8(plain).unwrap(), "the second log\n");
+    for bad in [
+        "attempt.3/log.br",
+        "attempt.2/status",
+        "attempt./log.br",
+        "attempt.x/log.br",
+        "other.2/log.br",
+        "attempt.2/..%2Flog.br",
+    ] {
+        assert_eq!(farm.ask(&Request::get(&format!("/c/{commit}/{BROKEN}/{bad}"))).status, 404, "{bad}");
+    }
 }

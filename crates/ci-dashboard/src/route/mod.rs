@@ -167,7 +167,7 @@ pub enum FileRoute {
     Snapshot,
     /// `/c/<sha>/<key>/NAME`: a file that every result has.
     Result(CommitId, ResultKey, ResultFile),
-    /// `/c/<sha>/<key>/NAME`: an artifact of the run.
+    /// `/c/<sha>/<key>/NAME`: an artifact of the run. `/c/<sha>/<key>/attempt.N/NAME`: a file of another attempt.
     Artifact(CommitId, ResultKey, String),
 }
 
@@ -222,6 +222,18 @@ pub fn is_artifact_name(name: &str) -> bool {
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(&b))
         && ResultFile::parse(name).is_none()
+}
+
+/// Whether this is the name of a file of another attempt: `attempt.2/log.br`.
+#[must_use]
+pub fn is_attempt_file(name: &str) -> bool {
+    let parsed = name.strip_prefix("attempt.").and_then(|name| name.split_once('/'));
+    parsed.is_some_and(|(number, file)| {
+        number.len() <= 9
+            && !number.is_empty()
+            && number.bytes().all(|b| b.is_ascii_digit())
+            && (ResultFile::parse(file).is_some_and(ResultFile::is_brotli) || is_artifact_name(file))
+    })
 }
 
 /// Why an address does not select a view.

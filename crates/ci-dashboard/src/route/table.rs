@@ -6,7 +6,9 @@ use std::sync::LazyLock;
 use matchit::Router;
 
 use super::query::Query;
-use super::{BranchRef, FileRoute, Format, ResultFile, Route, RouteError, TestRoute, is_artifact_name};
+use super::{
+    BranchRef, FileRoute, Format, ResultFile, Route, RouteError, TestRoute, is_artifact_name, is_attempt_file,
+};
 use crate::http::Request;
 use crate::http::request::{self, DecodeError, TARGET_MAX};
 
@@ -61,6 +63,13 @@ const TABLE: &[(&str, Build)] = &[
             None if is_artifact_name(&file) => Ok(Route::File(FileRoute::Artifact(sha, key, file))),
             None => Err(RouteError::Unknown),
         }
+    }),
+    ("/c/{commit}/{key}/{attempt}/{file}", |path, _| {
+        let name = format!("{}/{}", path.text("attempt")?, path.text("file")?);
+        if !is_attempt_file(&name) {
+            return Err(RouteError::Unknown);
+        }
+        Ok(Route::File(FileRoute::Artifact(path.name("commit")?, path.name("key")?, name)))
     }),
 ];
 

@@ -85,6 +85,8 @@ struct ControlLine {
 
 struct AttemptLine {
     number: u32,
+    /// Its log, if it has one.
+    log: Option<String>,
     status: Status,
     reason: String,
     took: String,
@@ -145,7 +147,7 @@ pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Re
         report: report(context, test)?,
         tone: if entry.status() == Status::Failed { "bad" } else { "warn" },
         controls: controls.iter().map(|control| control_line(links, control)).collect(),
-        attempts: attempts(entry),
+        attempts: attempts(context, test, entry),
         retries: match entry.others.len() {
             1 => "1 retry".into(),
             count => format!("{count} retries"),
@@ -272,12 +274,23 @@ fn control_line(links: Links<'_>, control: &ControlRow) -> ControlLine {
     ControlLine { status: control.status, place, href: links.test(control.commit.as_str(), &control.name) }
 }
 
-fn attempts(entry: &TestEntry) -> Vec<AttemptLine> {
+fn attempts(context: Context<'_>, test: &TestRoute, entry: &TestEntry) -> Vec<AttemptLine> {
+    let files = if entry.others.is_empty() {
+        Vec::new()
+    } else {
+        context.store.reader().artifacts(&test.sha, &test.key).unwrap_or_default()
+    };
+    let log = |attempt: &results::Attempt| {
+        let name = format!("attempt.{}/log.br", attempt.number);
+        let base = context.links().test(test.sha.as_str(), test.key.as_str());
+        files.iter().any(|file| file.name == name).then(|| format!("{base}{name}"))
+    };
     entry
         .others
         .iter()
         .map(|attempt| AttemptLine {
             number: attempt.number,
+            log: log(attempt),
             status: attempt.status,
             reason: cut(attempt.crash.as_deref().or(attempt.reason.as_deref()).unwrap_or(""), 300),
             took: Took(attempt.duration).to_string(),

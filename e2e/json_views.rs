@@ -97,7 +97,7 @@ fn every_view_is_equal() {
 }
 
 /// A user's branches are an object on the dashboard and a list with one element in `ci-status branches --user`. The
-/// artifacts of a test are a part of its view on the dashboard.
+/// artifacts of a test and the controls of its failure are a part of its view on the dashboard.
 #[test]
 fn parts_of_views_are_equal() {
     let (dir, home) = (results(), tempfile::tempdir().unwrap());
@@ -112,7 +112,9 @@ fn parts_of_views_are_equal() {
         assert_eq!(artifacts["artifacts"], test["artifacts"], "{location}");
         let show = from_command(home.path(), &[&location], &format!("show {two} --test punch"));
         let mut row = test;
-        row.as_object_mut().unwrap().remove("artifacts");
+        for own in ["artifacts", "controls"] {
+            assert!(row.as_object_mut().unwrap().remove(own).is_some(), "{own}");
+        }
         assert_eq!(show["tests"], serde_json::json!([row]), "{location}");
     }
 }

@@ -402,7 +402,8 @@ run_test() {
     local reason rest
     reason=$(_fstests_reason "$1")
     [[ -z $reason ]] || ktest_skip "excluded: $reason"
-    suite_wants perl=perl bc=bc gawk=gawk xfsprogs=xfs_io attr=attr acl=getfacl
+    # The cases take the name of a device mapper device in sysfs from the link that udev makes.
+    suite_wants perl=perl bc=bc gawk=gawk xfsprogs=xfs_io attr=attr acl=getfacl udev=udevadm
     _fstests_recall
     _fstests_can_go_on "$1" || _fstests_stop
     if [[ -z $_fstests_at_case ]]; then

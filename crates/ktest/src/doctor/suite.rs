@@ -102,6 +102,7 @@ impl Suite {
                 ("bc", "bc", None),
                 ("gawk", "gawk", None),
                 ("xfs_io", "xfsprogs", None),
+                ("udevadm", "udev", None),
                 ("uuidgen", "uuid-runtime", Some("cases with UUIDs are not run")),
                 ("setfattr", "attr", Some("cases with extended attributes are not run")),
                 ("getfacl", "acl", Some("cases with ACLs are not run")),

@@ -74,20 +74,22 @@ ktest_init() {
     [[ -e /proc/config.gz || ! -e $ktest_out/kernel.config ]] || { mkdir -p /boot && cp "$ktest_out/kernel.config" "/boot/config-$(uname -r)"; }
 }
 
-# Set _blktests_device to the device on which case $1 runs, empty if it makes its own one.
+# Set _blktests_device to the device on which case $1 runs, empty if it needs none or makes its own one.
 _blktests_find_device() {
     local at=$_blktests_at/tests/$1 disk
+    _blktests_device=
+    # That of the case before. Cases that load the module are not run if it is loaded.
+    [[ ! -e /sys/bus/pseudo/drivers/scsi_debug ]] || { udevadm settle && modprobe -qr scsi_debug; } || true
+    grep -qs '^test_device()' "$at" || return 0
+    # A zoned device, or one that polls. The suite makes it only if it has no other device.
+    ! grep -qs '^fallback_device()' "$at" || return 0
     _blktests_device=${ktest_scratch_dev[0]}
-    if grep -qs '^fallback_device()' "$at"; then
-        # A zoned device, or one that polls. The suite makes it only if it has no other device.
-        _blktests_device=
-    elif [[ $1 == scsi/* ]] && grep -qs '^test_device()' "$at"; then
-        modprobe -q scsi_debug dev_size_mb=256 delay=0 || return 0
-        udevadm settle
-        for disk in /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*/block/*; do
-            [[ ! -e $disk ]] || _blktests_device=/dev/${disk##*/}
-        done
-    fi
+    [[ $1 == scsi/* ]] || return 0
+    modprobe -q scsi_debug dev_size_mb=256 delay=0 || return 0
+    udevadm settle
+    for disk in /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*/block/*; do
+        [[ ! -e $disk ]] || _blktests_device=/dev/${disk##*/}
+    done
 }
 
 # Print the first value of KEY in FILE. A tab separates the two.

@@ -24,16 +24,6 @@ pub struct Suite {
     pub git_ref: RefName,
 }
 
-impl Suite {
-    /// The web page of its repository; `None` if the remote is not one that a browser can open.
-    #[must_use]
-    pub fn web(&self) -> Option<&str> {
-        let url = self.remote.as_str();
-        let is_web = url.starts_with("https://") || url.starts_with("http://");
-        (is_web && !url.contains('@')).then_some(url)
-    }
-}
-
 /// An invalid suite.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SuiteError {
@@ -65,20 +55,4 @@ pub(crate) fn read(node: &Node, paths: &Paths) -> Result<Suites, Fault> {
         suites.insert(name, Suite { remote, git_ref });
     }
     Ok(suites)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_web_addresses_are_links() {
-        let suite = |remote: &str| Suite { remote: remote.parse().unwrap(), git_ref: "x".parse().unwrap() };
-        assert_eq!(suite("https://example.org/x.git").web(), Some("https://example.org/x.git"));
-        for remote in
-            ["https://me:secret@example.org/x.git", "git://example.org/x.git", "/srv/x.git", "ssh://h/x"]
-        {
-            assert_eq!(suite(remote).web(), None, "{remote}");
-        }
-    }
 }

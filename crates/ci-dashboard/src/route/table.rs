@@ -151,6 +151,7 @@ mod tests {
             let target = pattern.replace("{commit}", &id).replace("{key}", "boot.boots");
             let target = target.replace("{user}", "mira").replace("{*branch}", "xfs/for-next");
             let target = target.replace("{asset}", "style.css").replace("{file}", "vmcore");
+            let target = target.replace("{attempt}", "attempt.2");
             assert!(of(&target).is_ok(), "{target}");
             assert_eq!(ROUTER.at(&target).unwrap().params.iter().count(), pattern.matches('{').count());
         }

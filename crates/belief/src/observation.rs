@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use model::{CommitId, HostName};
+use model::{CommitId, HostName, Status};
 use serde::{Deserialize, Serialize};
 
 use crate::signature::Signature;
@@ -55,6 +55,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// The outcome of an attempt with this status, reason and crash title.
+    #[must_use]
+    pub fn of(status: Status, reason: Option<&str>, crash: Option<&str>) -> Self {
+        match status {
+            Status::Passed => Self::Passed,
+            Status::Failed => Self::Failed { signature: Signature::new(crash, reason.unwrap_or("")) },
+            _ => Self::NoVerdict,
+        }
+    }
+
     /// The outcome as a tally of one; `None` without a verdict.
     #[must_use]
     pub fn tally(&self) -> Option<Tally> {

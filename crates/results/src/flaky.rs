@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use belief::{Confirmation, ExperimentKey, FlakyTest, HostClass, Observation, Outcome, Signature};
+use belief::{Confirmation, ExperimentKey, FlakyTest, HostClass, Observation, Outcome};
 use model::{BranchRef, CommitId, KernelId, ResultKey, Status};
 
 use crate::db;
@@ -105,16 +105,8 @@ impl TestEntry {
     }
 }
 
-/// The outcome of an attempt.
 fn outcome(attempt: &Attempt) -> Outcome {
-    match attempt.status {
-        Status::Passed => Outcome::Passed,
-        Status::Failed => {
-            let reason = attempt.reason.as_deref().unwrap_or("");
-            Outcome::Failed { signature: Signature::new(attempt.crash.as_deref(), reason) }
-        }
-        _ => Outcome::NoVerdict,
-    }
+    Outcome::of(attempt.status, attempt.reason.as_deref(), attempt.crash.as_deref())
 }
 
 /// The flaky tests among tests at commits, newest commit first; by name.

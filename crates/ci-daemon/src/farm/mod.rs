@@ -15,8 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use belief::{Outcome, Signature};
-use jobkit::{Choir, End, JobSpec};
+use jobkit::{Choir, End, JobSpec, Outcome};
 use model::{BranchRef, CommitId, Verdict};
 use results::notes::RequestEnd;
 use results::requests::{RequestKind, Rerun};
@@ -98,15 +97,6 @@ pub enum Command {
         /// The file of the request.
         request: PathBuf,
     },
-}
-
-/// The outcome of an attempt.
-fn outcome(verdict: &Verdict, crash: Option<&str>) -> Outcome {
-    match verdict {
-        Verdict::Passed => Outcome::Passed,
-        Verdict::Failed { reason } => Outcome::Failed { signature: Signature::new(crash, reason) },
-        Verdict::NotRun { .. } | Verdict::FailedToRun { .. } => Outcome::NoVerdict,
-    }
 }
 
 /// Why a rerun is refused.
@@ -248,11 +238,11 @@ impl Farm {
         }
         let job = end.payload.name();
         match end.outcome {
-            jobkit::Outcome::Done => self.window.set_done(&job),
-            jobkit::Outcome::Cancelled => self.window.give_back(&job),
+            Outcome::Done => self.window.set_done(&job),
+            Outcome::Cancelled => self.window.give_back(&job),
             // The window dropped the job before it was removed.
-            jobkit::Outcome::Removed => {}
-            jobkit::Outcome::Abandoned { reason } => {
+            Outcome::Removed => {}
+            Outcome::Abandoned { reason } => {
                 tracing::error!(%job, "given up: {reason}");
                 return vec![Command::RecordAbandoned { job: end.payload, reason }];
             }
@@ -263,23 +253,21 @@ impl Farm {
     fn rerun_ended(&mut self, end: &End<Arc<PlannedJob>>) -> Vec<Command> {
         let job = end.payload.name();
         match &end.outcome {
-            jobkit::Outcome::Done => self.window.set_done(&job),
-            jobkit::Outcome::Abandoned { reason } => {
+            Outcome::Done => self.window.set_done(&job),
+            Outcome::Abandoned { reason } => {
                 tracing::error!(%job, "rerun given up: {reason}");
                 self.window.give_back(&job);
             }
-            jobkit::Outcome::Cancelled | jobkit::Outcome::Removed => self.window.give_back(&job),
+            Outcome::Cancelled | Outcome::Removed => self.window.give_back(&job),
         }
-        let next = self.reruns.ended(&job, end.outcome == jobkit::Outcome::Done);
+        let next = self.reruns.ended(&job, end.outcome == Outcome::Done);
         self.submit(next.submit);
         // A daemon that stops cancels its jobs; the next daemon finds their requests.
-        let finished = if end.outcome == jobkit::Outcome::Cancelled { Vec::new() } else { next.finished };
+        let finished = if end.outcome == Outcome::Cancelled { Vec::new() } else { next.finished };
         let result = match &end.outcome {
-            jobkit::Outcome::Done => RequestEnd::Done,
-            jobkit::Outcome::Abandoned { reason } => RequestEnd::Failed(reason.clone()),
-            jobkit::Outcome::Cancelled | jobkit::Outcome::Removed => {
-                RequestEnd::Failed("the job was removed".into())
-            }
+            Outcome::Done => RequestEnd::Done,
+            Outcome::Abandoned { reason } => RequestEnd::Failed(reason.clone()),
+            Outcome::Cancelled | Outcome::Removed => RequestEnd::Failed("the job was removed".into()),
         };
         finished.into_iter().map(|file| Command::FinishRequest(file, result.clone())).collect()
     }
@@ -293,7 +281,7 @@ impl Farm {
                 self.batches.remove(&executor);
             }
             ExecutorEvent::Verdict { job, verdict, crash, .. } => {
-                let outcome = outcome(&verdict, crash.as_deref());
+                let outcome = belief::Outcome::of(verdict.status(), verdict.reason(), crash.as_deref());
                 if job.purpose == Purpose::First && matches!(verdict, Verdict::Failed { .. }) {
                     let times = self.view.config.top.confirm_failures;
                     let run = self.reruns.confirm(&job, times, vec![outcome]);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use jobkit::{ChoirConfig, Outcome};
+use jobkit::ChoirConfig;
 use model::ResultKey;
 use results::Writer;
 use results::notes::RequestEnd;

@@ -7,7 +7,7 @@ use belief::bisect::State;
 use belief::{Outcome, Signature};
 use clap::Args;
 use gitio::{CommitInfo, Repo};
-use model::{CommitId, Event, ResultKey, RunOrder, Status, Verdict};
+use model::{CommitId, Event, ResultKey, RunOrder, Status};
 use testfile::TestFile;
 
 use super::failure::Failure;
@@ -243,11 +243,7 @@ fn ran(summary: Summary, crash: Option<&str>, took: Duration) -> Result<Ran, Run
         return Ok(Ran::DoesNotBuild(verdict.reason().unwrap_or("").to_owned()));
     };
     let reason = verdict.reason().map(str::to_owned);
-    let outcome = match &verdict {
-        Verdict::Passed => Outcome::Passed,
-        Verdict::Failed { reason } => Outcome::Failed { signature: Signature::new(crash, reason) },
-        _ => Outcome::NoVerdict,
-    };
+    let outcome = Outcome::of(verdict.status(), verdict.reason(), crash);
     let kernel = used.kernel.content().map_err(RunError::infrastructure)?;
     let built = (!used.kernel.cached).then_some(used.took);
     Ok(Ran::Tested(Tested { outcome, reason, kernel, built, took: took.saturating_sub(used.took) }))

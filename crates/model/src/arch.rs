@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::NameError;
+use crate::names::{NameError, as_text};
 
 /// An architecture, named as in `uname -m` and QEMU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -65,18 +65,7 @@ impl FromStr for Arch {
     }
 }
 
-impl TryFrom<String> for Arch {
-    type Error = NameError;
-    fn try_from(text: String) -> Result<Self, NameError> {
-        text.parse()
-    }
-}
-
-impl From<Arch> for String {
-    fn from(arch: Arch) -> Self {
-        arch.as_str().into()
-    }
-}
+as_text!(Arch);
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::{NameError, bad};
+use crate::names::{NameError, as_text, bad};
 
 /// A root image that ktest makes, without additional packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -46,18 +46,7 @@ impl FromStr for ShippedImage {
     }
 }
 
-impl TryFrom<String> for ShippedImage {
-    type Error = NameError;
-    fn try_from(text: String) -> Result<Self, NameError> {
-        text.parse()
-    }
-}
-
-impl From<ShippedImage> for String {
-    fn from(image: ShippedImage) -> Self {
-        image.name().into()
-    }
-}
+as_text!(ShippedImage);
 
 /// The root image of a run, as the user names it. A file in the current directory with the name of a shipped image is
 /// written with its directory: `./full`.

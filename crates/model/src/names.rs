@@ -76,6 +76,24 @@ macro_rules! name {
 }
 pub(crate) use name;
 
+/// The conversions with which serde reads and writes a type as its text.
+macro_rules! as_text {
+    ($type:ident) => {
+        impl TryFrom<String> for $type {
+            type Error = $crate::names::NameError;
+            fn try_from(text: String) -> Result<Self, $crate::names::NameError> {
+                text.parse()
+            }
+        }
+        impl From<$type> for String {
+            fn from(value: $type) -> Self {
+                value.to_string()
+            }
+        }
+    };
+}
+pub(crate) use as_text;
+
 name! {
     /// A full git commit id: 40 (SHA-1) or 64 (SHA-256) lower-case hexadecimal digits.
     CommitId

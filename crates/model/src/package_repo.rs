@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::arch::Arch;
-use crate::names::{NameError, PackageName, StoreKernel, bad};
+use crate::names::{NameError, PackageName, StoreKernel, as_text, bad};
 
 /// The format of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -200,18 +200,7 @@ impl fmt::Display for PackageRepo {
     }
 }
 
-impl TryFrom<String> for PackageRepo {
-    type Error = NameError;
-    fn try_from(text: String) -> Result<Self, NameError> {
-        text.parse()
-    }
-}
-
-impl From<PackageRepo> for String {
-    fn from(repo: PackageRepo) -> Self {
-        repo.to_string()
-    }
-}
+as_text!(PackageRepo);
 
 impl FromStr for PackageRepo {
     type Err = NameError;

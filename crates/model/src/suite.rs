@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::{CommitId, NameError, bad, name};
+use crate::names::{CommitId, NameError, as_text, bad, name};
 
 name! {
     /// A test suite: `xfstests`. It is part of the name of a variable and of a directory.
@@ -29,8 +29,7 @@ impl FromStr for SuiteName {
 }
 
 /// A suite and the commit of its source, as text `NAME COMMIT`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SuiteVersion {
     /// The suite.
     pub name: SuiteName,
@@ -50,19 +49,6 @@ impl FromStr for SuiteVersion {
         let (name, commit) =
             text.split_once(' ').ok_or_else(|| bad("a version of a suite", text, "write NAME COMMIT"))?;
         Ok(Self { name: name.parse()?, commit: commit.parse()? })
-    }
-}
-
-impl TryFrom<String> for SuiteVersion {
-    type Error = NameError;
-    fn try_from(text: String) -> Result<Self, NameError> {
-        text.parse()
-    }
-}
-
-impl From<SuiteVersion> for String {
-    fn from(version: SuiteVersion) -> Self {
-        version.to_string()
     }
 }
 
@@ -97,18 +83,7 @@ impl FromStr for SuiteOrder {
     }
 }
 
-impl TryFrom<String> for SuiteOrder {
-    type Error = NameError;
-    fn try_from(text: String) -> Result<Self, NameError> {
-        text.parse()
-    }
-}
-
-impl From<SuiteOrder> for String {
-    fn from(order: SuiteOrder) -> Self {
-        order.to_string()
-    }
-}
+as_text!(SuiteOrder);
 
 #[cfg(test)]
 mod tests {

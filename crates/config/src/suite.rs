@@ -48,10 +48,7 @@ pub(crate) fn read(node: &Node, paths: &Paths) -> Result<Suites, Fault> {
             return Err(repo.fault(Problem::from(SuiteError::NoUrl(remote))));
         }
         let git_ref = section.get("ref").map(|node| node.parse("ref")).transpose()?;
-        let git_ref = match git_ref {
-            Some(git_ref) => git_ref,
-            None => DEFAULT_REF.parse().expect("it is a valid ref"),
-        };
+        let git_ref = git_ref.unwrap_or_else(|| DEFAULT_REF.parse().expect("it is a valid ref"));
         suites.insert(name, Suite { remote, git_ref });
     }
     Ok(suites)

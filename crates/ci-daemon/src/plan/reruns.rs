@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(attempts(4, &["a"], &["pass", "a", "pass", "a"]), 5);
         assert_eq!(attempts(4, &["a"], &["b", "a", "b", "a"]), 5);
         assert_eq!(attempts(9, &["a"], &["pass", "a", "pass", "a"]), 5, "five attempts decide");
-        assert_eq!(attempts(1, &["a"], &["pass"]), 2, "no more than the configuration allows");
+        assert_eq!(attempts(1, &["a"], &["pass"]), 2, "at most what the configuration allows");
         assert_eq!(attempts(4, &["a", "pass"], &["pass", "pass", "pass"]), 5, "after a restart");
     }
 

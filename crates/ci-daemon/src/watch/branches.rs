@@ -103,8 +103,25 @@ struct FetchResult {
 /// The end of a fetch.
 #[derive(Debug)]
 enum FetchOutcome {
-    Branch(Result<FetchResult, WatchError>),
-    Suite(Result<SuiteFetch, WatchError>),
+    Branch(BranchRef, Result<FetchResult, WatchError>),
+    Suite(SuiteName, Result<SuiteFetch, WatchError>),
+}
+
+impl FetchOutcome {
+    fn failed(name: FetchedRef, error: WatchError) -> Self {
+        match name {
+            FetchedRef::Branch(name) => Self::Branch(name, Err(error)),
+            FetchedRef::Suite(name) => Self::Suite(name, Err(error)),
+        }
+    }
+}
+
+/// Keeps the error of the last fetch. Returns it if it is another one than before.
+pub(super) fn keep_error(kept: &mut Option<String>, failed: Option<WatchError>) -> Option<&str> {
+    let error = failed.map(|error| error.to_string());
+    let is_new = error != *kept;
+    *kept = error;
+    kept.as_deref().filter(|_| is_new)
 }
 
 /// Fetches the branches and the suites, and keeps their last good state.
@@ -120,15 +137,14 @@ pub struct Watcher {
 impl Watcher {
     /// Schedules a fetch of every branch and suite without one, and removes those that are no longer configured.
     pub fn start(&mut self, config: &Config) {
-        for branch in config.all_branches() {
-            let remote = branch.remote.as_str();
+        let branches = config.all_branches();
+        let branches = branches.map(|branch| (FetchedRef::Branch(branch.name.clone()), &branch.remote));
+        let suites = config.suites.iter();
+        let suites = suites.map(|(name, suite)| (FetchedRef::Suite(name.clone()), &suite.remote));
+        for (name, remote) in branches.chain(suites) {
+            let remote = remote.as_str();
             let host = config::host_and_port(remote).map_or(remote, |(host, _)| host);
-            self.schedule.add(FetchedRef::Branch(branch.name.clone()), host);
-        }
-        for (name, suite) in &config.suites {
-            let remote = suite.remote.as_str();
-            let host = config::host_and_port(remote).map_or(remote, |(host, _)| host);
-            self.schedule.add(FetchedRef::Suite(name.clone()), host);
+            self.schedule.add(name, host);
         }
         self.schedule.retain(|name| match name {
             FetchedRef::Branch(name) => config.branch(name).is_some(),
@@ -159,12 +175,13 @@ impl Watcher {
         let fetched_before = self.branches.contains_key(name);
         let repo = config.repo(&branch.repo).map(PathBuf::from);
         let legacy_refs = config.top.legacy_refs;
+        let name = name.clone();
         let fetch = self.fetches.spawn(async move {
             let fetch = async {
                 let repo = repo.ok_or_else(|| WatchError::NoRepo(branch.repo.clone()))?;
                 fetch_and_walk(&branch, repo, most, fetched_before, legacy_refs).await
             };
-            FetchOutcome::Branch(fetch.await)
+            FetchOutcome::Branch(name, fetch.await)
         });
         Some(fetch.id())
     }
@@ -173,9 +190,11 @@ impl Watcher {
         let (suite, known) = (config.suites.get(name)?.clone(), self.suites.get(name)?);
         let (repo, has_source) = (known.repo.clone(), known.source.found.is_some());
         let name = name.clone();
-        let fetch =
-            async move { FetchOutcome::Suite(suites::fetch_suite(name, suite, repo, has_source).await) };
-        Some(self.fetches.spawn(fetch).id())
+        let fetch = self.fetches.spawn(async move {
+            let result = suites::fetch_suite(name.clone(), suite, repo, has_source).await;
+            FetchOutcome::Suite(name, result)
+        });
+        Some(fetch.id())
     }
 
     /// Waits for the next fetch to end and stores its result. Returns false if none is scheduled. Cancel safe.
@@ -199,26 +218,16 @@ impl Watcher {
             }
         };
         let Some(name) = self.names.remove(&id) else { return true };
-        let succeeded = match &name {
-            FetchedRef::Branch(name) => {
-                let result = match outcome {
-                    Ok(FetchOutcome::Branch(result)) => result,
-                    Ok(FetchOutcome::Suite(_)) => return true,
-                    Err(error) => Err(error),
-                };
+        let succeeded = match outcome.unwrap_or_else(|error| FetchOutcome::failed(name.clone(), error)) {
+            FetchOutcome::Branch(name, result) => {
                 let succeeded = matches!(&result, Ok(FetchResult { failed: None, .. }));
-                if config.branch(name).is_some() {
-                    self.branches.entry(name.clone()).or_default().take(name, result, now());
+                if config.branch(&name).is_some() {
+                    self.branches.entry(name.clone()).or_default().take(&name, result, now());
                 }
                 succeeded
             }
-            FetchedRef::Suite(name) => {
-                let result = match outcome {
-                    Ok(FetchOutcome::Suite(result)) => result,
-                    Ok(FetchOutcome::Branch(_)) => return true,
-                    Err(error) => Err(error),
-                };
-                self.suites.get_mut(name).is_some_and(|suite| suite.take(name, result))
+            FetchOutcome::Suite(name, result) => {
+                self.suites.get_mut(&name).is_some_and(|suite| suite.take(&name, result))
             }
         };
         self.schedule.ended(&name, Instant::now(), succeeded);
@@ -274,13 +283,12 @@ impl FetchedBranch {
             }
             Err(error) => Some(error),
         };
-        let error = failed.map(|error| error.to_string());
-        match &error {
-            None => self.fetched = Some(now),
-            Some(error) if self.error.as_ref() == Some(error) => {}
-            Some(error) => tracing::warn!(branch = %name, "{error}"),
+        if failed.is_none() {
+            self.fetched = Some(now);
         }
-        self.error = error;
+        if let Some(error) = keep_error(&mut self.error, failed) {
+            tracing::warn!(branch = %name, "{error}");
+        }
     }
 
     /// Its entry in the status snapshot.

@@ -14,7 +14,7 @@ use gitio::Repo;
 use model::{NameError, RefName, SuiteName, SuiteOrder, SuiteVersion};
 use testfile::suites::{SuiteSource, cache_dir, checkout, existing};
 
-use super::branches::{WatchError, fetch};
+use super::branches::{WatchError, fetch, keep_error};
 
 /// The repositories of the suites in the output directory, which nodes of Slurm can read.
 const DIRECTORY: &str = "ci-daemon-suites";
@@ -56,11 +56,9 @@ impl FetchedSuite {
             }
             Err(error) => Some(error),
         };
-        let error = failed.map(|error| error.to_string());
-        if let Some(error) = error.as_ref().filter(|error| self.error.as_ref() != Some(error)) {
+        if let Some(error) = keep_error(&mut self.error, failed) {
             tracing::warn!(suite = %name, "{error}");
         }
-        self.error = error;
         self.error.is_none()
     }
 }

@@ -58,6 +58,18 @@ impl Status {
         TABLE[self as usize].1
     }
 
+    /// Whether an attempt failed, flaky or not.
+    #[must_use]
+    pub fn has_failure(self) -> bool {
+        matches!(self, Self::Failed | Self::Flaky)
+    }
+
+    /// Whether the test ran to an end: it passed, or an attempt failed.
+    #[must_use]
+    pub fn is_judged(self) -> bool {
+        self == Self::Passed || self.has_failure()
+    }
+
     /// The spelling as a field or a CSS class: `failed_to_run`.
     #[must_use]
     pub fn field(self) -> &'static str {

@@ -1,7 +1,7 @@
 //! Controls of a failure: the same test at the commit before it, and on other file systems with the same kernel. They tell a
 //! failure of this commit and file system from one that is everywhere, also if the test has never run before.
 
-use model::{CommitId, Status};
+use model::CommitId;
 use results::json::ControlRow;
 use results::{CommitResults, TestEntry};
 
@@ -12,7 +12,7 @@ pub fn controls(
     before: Option<&CommitResults>,
     entry: &TestEntry,
 ) -> Vec<ControlRow> {
-    if !matches!(entry.status(), Status::Failed | Status::Flaky) {
+    if !entry.status().has_failure() {
         return Vec::new();
     }
     let older = before.and_then(|older| Some((&older.commit, older.get(&entry.key)?)));
@@ -21,16 +21,12 @@ pub fn controls(
         let name = other_file_system(entry.key.as_str(), other.key.as_str())?;
         has_kernel_of(entry, other).then(|| row(name, &results.commit, other))
     });
-    older.into_iter().chain(others).filter(|control| is_verdict(control.status)).collect()
+    older.into_iter().chain(others).filter(|control| control.status.is_judged()).collect()
 }
 
 fn row(control: &str, commit: &CommitId, entry: &TestEntry) -> ControlRow {
     let (name, status) = (entry.key.to_string(), entry.status());
     ControlRow { control: control.into(), commit: commit.clone(), name, status }
-}
-
-fn is_verdict(status: Status) -> bool {
-    matches!(status, Status::Passed | Status::Failed | Status::Flaky)
 }
 
 /// A kernel that was not recorded may be any.
@@ -51,7 +47,7 @@ fn other_file_system<'a>(test: &str, other: &'a str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use model::KernelId;
+    use model::{KernelId, Status};
     use results::Attempt;
 
     use super::*;

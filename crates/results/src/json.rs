@@ -328,7 +328,7 @@ pub struct FlakyRow {
     #[serde(flatten)]
     pub rate: RateRow,
     /// The oldest of these commits at which it failed and passed.
-    pub since: String,
+    pub since: CommitId,
     /// The number of commits at which it did so.
     pub commits: usize,
     /// The rate per class of hosts: hosts with names that differ only in numbers.
@@ -383,7 +383,7 @@ impl From<&FlakyEntry> for FlakyRow {
         Self {
             name: key.to_string(),
             rate: flaky.rate.into(),
-            since: flaky.since.to_string(),
+            since: flaky.since.clone(),
             commits: flaky.experiments,
             hosts: flaky.by_class.iter().map(host).collect(),
         }

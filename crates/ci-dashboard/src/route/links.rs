@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use model::UserName;
+use model::{Status, UserName};
 
 use super::BranchRef;
 use crate::http::Encoded;
@@ -52,6 +52,13 @@ impl Links<'_> {
     #[must_use]
     pub fn test(&self, sha: &str, key: &str) -> String {
         format!("{}/c/{}/{}/", self.mount, Encoded(sha), Encoded(key))
+    }
+
+    /// One test at a commit, at its failure if it has one.
+    #[must_use]
+    pub fn verdict(&self, sha: &str, key: &str, status: Option<Status>) -> String {
+        let failure = if status.is_some_and(Status::has_failure) { "#failure" } else { "" };
+        self.test(sha, key) + failure
     }
 
     /// The coverage of a commit: of all sources, or of one directory or file.

@@ -258,16 +258,13 @@ fn row(context: Context<'_>, change: &Change<'_>, base: &ComparedCommit, head: &
     let commit = if change.head.is_some() { &head.results.commit } else { &base.results.commit };
     let crash = explanation.and_then(|entry| entry.decisive.crash.as_deref());
     let reason = explanation.and_then(|entry| entry.decisive.reason.as_deref());
-    let mut href = context.links().test(commit.as_str(), name);
-    if change.head.is_some_and(|entry| matches!(entry.status(), Status::Failed | Status::Flaky)) {
-        href.push_str("#failure");
-    }
+    let status = change.head.map(results::TestEntry::status);
     Row {
         file: file.into(),
         subtest: subtest.into(),
-        href,
+        href: context.links().verdict(commit.as_str(), name, status),
         base: change.base.map(results::TestEntry::status),
-        head: change.head.map(results::TestEntry::status),
+        head: status,
         crash: cut(crash.unwrap_or(""), REASON_MAX),
         reason: cut(crate::page::beyond_crash(reason, crash), REASON_MAX),
         was: change.base.map(|entry| Took(entry.decisive.duration).to_string()).unwrap_or_default(),

@@ -104,8 +104,10 @@ pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Re
     let missing = || Problem::NotFound("no result of this test at this commit".into());
     let results = context.store.reader().commit(&test.sha)?.ok_or_else(missing)?;
     let entry = results.get(&test.key).ok_or_else(missing)?;
-    let at = branch_of(context, &test.sha)?;
-    let before = at.as_ref().and_then(|at| before(context, at, &test.sha));
+    // JSON shows the branch only through the controls.
+    let has_controls = entry.status().has_failure();
+    let at = if has_controls || format != Format::Json { branch_of(context, &test.sha)? } else { None };
+    let before = at.as_ref().filter(|_| has_controls).and_then(|at| before(context, at, &test.sha));
     let controls = regress::controls(&results, before.as_ref(), entry);
     if format == Format::Json {
         let artifacts = context.store.reader().artifacts(&test.sha, &test.key)?;
@@ -213,11 +215,10 @@ fn failing(context: Context<'_>, test: &TestRoute, results: &CommitResults) -> V
     }
     let line = |entry: &&TestEntry| {
         let key = entry.key.as_str();
-        let failure = if matches!(entry.status(), Status::Failed | Status::Flaky) { "#failure" } else { "" };
         FailingLine {
             status: entry.status(),
             name: cut(context.tests.split(key).1, 120),
-            href: format!("{}{failure}", context.links().test(test.sha.as_str(), key)),
+            href: context.links().verdict(test.sha.as_str(), key, Some(entry.status())),
             current: entry.key == test.key,
         }
     };

@@ -173,13 +173,9 @@ pub(super) fn test_line(
         }
         _ => (false, None, None),
     };
-    let mut href = links.test(route.sha.as_str(), key);
-    if matches!(entry.status(), Status::Failed | Status::Flaky) {
-        href.push_str("#failure");
-    }
     TestLine {
         status: entry.status(),
-        href,
+        href: links.verdict(route.sha.as_str(), key, Some(entry.status())),
         file: file.into(),
         subtest: subtest.into(),
         new,

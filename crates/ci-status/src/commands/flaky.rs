@@ -11,9 +11,6 @@ use crate::problem::Problem;
 use crate::select;
 use crate::text::{self, Cell, Table};
 
-/// The digits of a commit id in the table.
-const SHORT: usize = 12;
-
 /// The flaky tests of a branch.
 #[derive(Debug)]
 pub struct Flaky {
@@ -48,7 +45,7 @@ impl Answer for Flaky {
                     .styled(text::style(Status::Flaky)),
                 Cell::left(name),
                 Cell::left(rate),
-                Cell::left(format_args!("since {}", since.get(..SHORT).unwrap_or(since))),
+                Cell::left(format_args!("since {}", since.short())),
                 Cell::left(hosts.join(", ")).styled(text::FAINT),
             ]);
         }

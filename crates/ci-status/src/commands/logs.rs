@@ -110,8 +110,8 @@ pub fn run(context: &Context, commit: &str, test: &str, options: LogOptions) -> 
 impl Logs {
     /// The part around the failure, unless the complete log is printed.
     fn excerpt(&self, text: &str) -> Option<Excerpt> {
-        let failed = matches!(self.found.status(), Status::Failed | Status::Flaky);
-        (failed && !self.options.full).then(|| excerpt(text)).flatten()
+        let has_failure = self.found.status().has_failure();
+        (has_failure && !self.options.full).then(|| excerpt(text)).flatten()
     }
 }
 
@@ -131,7 +131,7 @@ impl Answer for Logs {
     }
 
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        if matches!(self.found.status(), Status::Failed | Status::Flaky) && !self.options.full {
+        if self.found.status().has_failure() && !self.options.full {
             let (bytes, _) = self.log.read(READ_MAX).map_err(io::Error::other)?;
             let text = String::from_utf8_lossy(&bytes);
             if let Some(excerpt) = self.excerpt(&text) {

@@ -9,7 +9,6 @@ use std::fmt;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use model::KNOWN_FAILURE;
 use model::{CommitId, Counts, Status, StatusSnapshot};
 use results::json::TestRow;
 use results::{CommitResults, TestEntry};
@@ -82,9 +81,8 @@ enum Progress {
 /// Whether a test failed or failed to run. A known failure, which has the verdict Not run, and a flaky one count if
 /// `strict`.
 fn counts_as_failure(entry: &TestEntry, strict: bool) -> bool {
-    let reason = entry.decisive.reason.as_deref().unwrap_or("");
     match entry.status() {
-        Status::NotRun => strict && reason.starts_with(KNOWN_FAILURE),
+        Status::NotRun => strict && entry.decisive.known_issue().is_some(),
         Status::Flaky => strict,
         status => is_failure(status),
     }
@@ -106,8 +104,8 @@ pub fn run(
         let elapsed = clock.elapsed();
         let now = context.now.saturating_add(i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX));
         let progress = progress(&commit, results.as_ref(), snapshot.as_ref(), now);
-        let fresh = snapshot.as_ref().filter(|snapshot| now.saturating_sub(snapshot.written) <= STALE);
-        let has_jobs = fresh.is_some_and(|snapshot| snapshot.has_jobs_of(commit.as_str()));
+        let has_jobs =
+            fresh(snapshot.as_ref(), now).is_some_and(|snapshot| snapshot.has_jobs_of(commit.as_str()));
         let failed = results.iter().flat_map(|results| &results.entries).any(|entry| {
             counts_as_failure(entry, until.strict) && (until.strict || !has_jobs || !entry.may_be_flaky())
         });
@@ -131,16 +129,20 @@ pub fn run(
     }
 }
 
+/// The snapshot, if the daemon still writes it.
+fn fresh(snapshot: Option<&StatusSnapshot>, now: i64) -> Option<&StatusSnapshot> {
+    snapshot.filter(|snapshot| now.saturating_sub(snapshot.written) <= STALE)
+}
+
 fn progress(
     commit: &CommitId,
     results: Option<&CommitResults>,
     snapshot: Option<&StatusSnapshot>,
     now: i64,
 ) -> Progress {
-    let snapshot = snapshot.filter(|snapshot| now.saturating_sub(snapshot.written) <= STALE);
     let counts = results.map(CommitResults::counts).unwrap_or_default();
     let judged = counts.total() - counts.inprogress;
-    let Some(snapshot) = snapshot else {
+    let Some(snapshot) = fresh(snapshot, now) else {
         return if judged > 0 && counts.inprogress == 0 { Progress::Done } else { Progress::NotTested };
     };
     let is_claimed = snapshot
@@ -277,21 +279,20 @@ mod tests {
         CommitResults { commit: commit(), message: String::new(), entries }
     }
 
+    fn exit_code(results: &CommitResults, failed: &[TestEntry]) -> u8 {
+        let (counts, failed) = (results.counts(), failed.to_vec());
+        Wait { commit: commit(), subject: String::new(), counts, done: true, failed }.exit_code()
+    }
+
     #[test]
     fn known_failures_count_only_if_strict() {
         let mut results = results(&[Status::Passed, Status::NotRun, Status::NotRun]);
-        results.entries[1].decisive.reason = Some(format!("{KNOWN_FAILURE}a bug; it failed: 1"));
+        results.entries[1].decisive.reason = Some("known failure: a bug; it failed: 1".into());
         results.entries[2].decisive.reason = Some("no device".into());
         let failed = |strict| results.entries.iter().filter(|entry| counts_as_failure(entry, strict)).count();
         assert_eq!((failed(false), failed(true)), (0, 1));
-        let wait = |failed: &[TestEntry]| Wait {
-            commit: commit(),
-            subject: String::new(),
-            counts: results.counts(),
-            done: true,
-            failed: failed.to_vec(),
-        };
-        assert_eq!((wait(&[]).exit_code(), wait(&results.entries[1..2]).exit_code()), (0, 1));
+        let exit_code = |failed| exit_code(&results, failed);
+        assert_eq!((exit_code(&[]), exit_code(&results.entries[1..2])), (0, 1));
     }
 
     #[test]
@@ -309,14 +310,8 @@ mod tests {
         assert_eq!(which(&|entry| counts_as_failure(entry, true)), [true, true, true]);
         assert_eq!(which(&TestEntry::may_be_flaky), [false, false, true], "not confirmed yet");
         results.entries.truncate(1);
-        let wait = |failed: &[TestEntry]| Wait {
-            commit: commit(),
-            subject: String::new(),
-            counts: results.counts(),
-            done: true,
-            failed: failed.to_vec(),
-        };
-        assert_eq!((wait(&[]).exit_code(), wait(&results.entries).exit_code()), (0, 1));
+        let exit_code = |failed| exit_code(&results, failed);
+        assert_eq!((exit_code(&[]), exit_code(&results.entries)), (0, 1));
     }
 
     fn daemon(pending: u64, more_to_plan: bool, claimed: bool) -> StatusSnapshot {

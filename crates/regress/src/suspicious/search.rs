@@ -257,7 +257,7 @@ fn stopped<'a>(before: &'a Columns, now: &'a Columns, complete: bool) -> Vec<&'a
         while rows.next_if(|new| new.key < old.key).is_some() {}
         match rows.next_if(|new| new.key == old.key) {
             Some(new) if is_skipped(old.status, new.status) => skipped.push(old.key),
-            None if complete && passed_or_failed(old.status) => gone.push(old.key),
+            None if complete && old.status.is_judged() => gone.push(old.key),
             _ => {}
         }
     }
@@ -271,11 +271,7 @@ fn stopped<'a>(before: &'a Columns, now: &'a Columns, complete: bool) -> Vec<&'a
 }
 
 fn has_verdict(status: Status) -> bool {
-    passed_or_failed(status) || status == Status::NotRun
-}
-
-fn passed_or_failed(status: Status) -> bool {
-    matches!(status, Status::Passed | Status::Failed | Status::Flaky)
+    status.is_judged() || status == Status::NotRun
 }
 
 /// The name of a test without its last part.

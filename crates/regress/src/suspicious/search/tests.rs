@@ -233,7 +233,7 @@ fn naive(results: &Results, key: &ResultKey, complete: bool) -> Option<Suspicion
         let file = |key: &ResultKey| key.as_str().split('.').next().unwrap().to_owned();
         let mut others = now.entries.iter().filter(|other| file(&other.key) == file(key));
         let listed = others.any(|other| has_verdict(other.decisive.status));
-        let judged = old.is_some_and(|old| passed_or_failed(old.decisive.status));
+        let judged = old.is_some_and(|old| old.decisive.status.is_judged());
         return (complete && judged && listed).then_some(Suspicion::Gone);
     };
     match new.decisive.status {

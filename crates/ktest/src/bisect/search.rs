@@ -232,11 +232,8 @@ impl Search {
 
     /// Learns from a run that the kernel is in the store, and with which neighbors the commit shares it.
     fn kernel_of(&mut self, commit: &CommitId, tested: &Tested) -> Result<(), NotSuspected> {
-        if !self.kernels.contains_key(commit) {
-            match tested.built {
-                Some(_) => self.bisection.built(commit, KernelState::Stored)?,
-                None => self.bisection.kernel(commit, KernelState::Stored)?,
-            }
+        if tested.built.is_some() && !self.kernels.contains_key(commit) {
+            self.bisection.built(commit, KernelState::Stored)?;
         }
         self.learn_kernel(commit, &tested.kernel)
     }
@@ -260,30 +257,23 @@ impl Search {
     }
 
     /// If the first bad commit is a merge: the search among the commits that it merged, and the merge.
-    pub(crate) fn into_merged(
-        self,
-        repo: &Repo,
-        out: &std::path::Path,
-    ) -> Result<Result<Self, Box<Self>>, SearchError> {
+    pub(crate) fn merged(&self, repo: &Repo, out: &std::path::Path) -> Result<Option<Self>, SearchError> {
         let State::Culprit { culprit, parent, second_parent: Some(_) } = self.bisection.state() else {
-            return Ok(Err(Box::new(self)));
+            return Ok(None);
         };
         let find = |id: &CommitId| self.commits.iter().find(|commit| commit.id == *id).cloned();
-        let (Some(merge), Some(base)) = (find(&culprit), find(&parent)) else {
-            return Ok(Err(Box::new(self)));
-        };
+        let (Some(merge), Some(base)) = (find(&culprit), find(&parent)) else { return Ok(None) };
         let side = of_second_parent(repo, &merge)?;
         if side.is_empty() {
-            return Ok(Err(Box::new(self)));
+            return Ok(None);
         }
         let suspects = side.iter().map(suspect).collect();
-        let Some(bisection) = self.bisection.clone().into_second_parent(suspects) else {
-            return Ok(Err(Box::new(self)));
-        };
+        let Some(bisection) = self.bisection.clone().into_second_parent(suspects) else { return Ok(None) };
         let file = RecordFile::new(out, &base.id, &merge.id);
         let commits = std::iter::once(base).chain(side).chain([merge]).collect();
         let earlier = self.earlier + self.began.elapsed();
-        Ok(Ok(Self { kernels: self.kernels, ..Self::around(bisection?, commits, file, earlier) }))
+        let kernels = self.kernels.clone();
+        Ok(Some(Self { kernels, ..Self::around(bisection?, commits, file, earlier) }))
     }
 }
 

@@ -142,13 +142,11 @@ async fn finish(bench: &mut Bench, mut search: Search, repo: &Repo) -> Result<Se
             Some(Ran::Tested(tested)) => say(quiet, &outcome(tested)),
         };
         while search.step(bench, said).await.map_err(failure)? {}
-        match search.into_merged(repo, &bench.order.test.out).map_err(failure)? {
-            Ok(merged) => {
-                bench.say("the first bad commit is a merge; searching the commits that it merged");
-                search = merged;
-            }
-            Err(ended) => return Ok(*ended),
-        }
+        let Some(merged) = search.merged(repo, &bench.order.test.out).map_err(failure)? else {
+            return Ok(search);
+        };
+        bench.say("the first bad commit is a merge; searching the commits that it merged");
+        search = merged;
     }
 }
 

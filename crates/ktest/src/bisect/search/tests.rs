@@ -152,3 +152,41 @@ async fn a_head_that_does_not_fail_has_no_first_bad_commit() {
     let error = reproduce(&mut table, &head, 3, |_| {}).await.err().unwrap().to_string();
     assert_eq!(error, "the head does not build: error: expected ;");
 }
+
+/// Fails at these commits.
+struct Failing(Vec<CommitId>);
+
+impl Lab for Failing {
+    async fn run(&mut self, commit: &CommitId) -> Result<Ran, RunError> {
+        let failed = Outcome::Failed { signature: Signature::new(None, "it broke") };
+        let outcome = if self.0.contains(commit) { failed } else { Outcome::Passed };
+        let (kernel, took) = (commit.to_string(), Duration::from_secs(10));
+        Ok(Ran::Tested(Tested { outcome, reason: None, kernel, built: None, took }))
+    }
+}
+
+#[tokio::test]
+async fn the_search_continues_in_a_merge() {
+    let (out, scratch) = (tempfile::tempdir().unwrap(), testkit::ScratchRepo::new());
+    let base = scratch.commit("base", &[("a", "1")]);
+    scratch.switch("side");
+    let side = ["s1", "s2", "s3"].map(|name| scratch.commit(name, &[("b", name)]));
+    scratch.switch("master");
+    scratch.commit("main", &[("c", "1")]);
+    let merge = scratch.merge("side", "merge");
+    let repo = Repo::open(scratch.path()).unwrap();
+    let range: crate::bisect::Range = format!("{base}..").parse().unwrap();
+    let commits = range.commits(&repo).unwrap();
+    assert_eq!(commits.len(), 3, "along first parents");
+
+    let mut lab = Failing(vec![side[1].clone(), side[2].clone(), merge.clone()]);
+    let found = reproduce(&mut lab, &merge, 3, |_| {}).await.unwrap();
+    let file = RecordFile::new(out.path(), &base, &merge);
+    let mut search = Search::new(&"fs.ext4.basic.punch".parse().unwrap(), found, commits, file).unwrap();
+    while search.step(&mut lab, |_, _, _| {}).await.unwrap() {}
+    let mut search = search.merged(&repo, out.path()).unwrap().unwrap();
+    while search.step(&mut lab, |_, _, _| {}).await.unwrap() {}
+    let State::Culprit { culprit, .. } = search.bisection().state() else { panic!("no first bad commit") };
+    assert_eq!(culprit, side[1]);
+    assert!(search.merged(&repo, out.path()).unwrap().is_none());
+}

@@ -123,6 +123,7 @@ fn input(listings: &Listings, durations: Vec<TestDuration>) -> Input {
         max_commits: 50,
         test_duration_nice: 180,
         test_always_passes_nice: 0,
+        inherit: true,
         kernels: Vec::new(),
         env: Env::default(),
     });

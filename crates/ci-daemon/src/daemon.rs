@@ -23,6 +23,7 @@ use crate::executor::placement;
 use crate::executor::pool::ExecutorPool;
 use crate::executor::run::ExecutorEvent;
 use crate::farm::{Command, Farm, FarmEvent, Identity, RecordedVerdicts, Unconfirmed, unconfirmed};
+use crate::inherit::inherit;
 use crate::missing_kernels::MissingKernels;
 use crate::plan::PlannedJob;
 use crate::publisher::Publisher;
@@ -426,10 +427,18 @@ impl<'a> Parts<'a> {
         if let Err(error) = self.publisher.writer().set_compat_tree(view.config.top.compat_tree) {
             tracing::error!("{error}");
         }
-        self.publisher.list_branches(&view).await;
+        let listed = self.publisher.list_branches(&view).await;
+        let heirs = inherit(self.publisher.writer(), &view.config, &listed).await;
         quota::apply(&mut view, &self.usage);
         self.hook_problem = self.hook.set(view.config.hook.as_ref()).await;
+        let times = view.config.top.confirm_failures;
         self.take_view(view).await;
+        if !heirs.is_empty() {
+            // An inherited failure may not be confirmed yet.
+            self.publisher.flush().await;
+            let left = unconfirmed(&self.publisher.writer().reader(), &heirs, times);
+            self.handle(FarmEvent::Unconfirmed(left)).await;
+        }
     }
 
     async fn take_view(&mut self, mut view: View) {

@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod executor;
 mod expected_durations;
 pub mod farm;
+mod inherit;
 mod log;
 mod missing_kernels;
 pub mod plan;

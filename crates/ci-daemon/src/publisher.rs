@@ -65,8 +65,8 @@ impl Publisher {
         plan::histories(known, &expected)
     }
 
-    /// Publishes the listings of the branches with changed commits.
-    pub async fn list_branches(&mut self, view: &View) {
+    /// Publishes the listings of the branches with changed commits. Returns these branches.
+    pub async fn list_branches(&mut self, view: &View) -> Vec<BranchRef> {
         self.listing_problems.clear();
         let fetched = view.branches.iter();
         let fetched = fetched.filter(|(_, branch)| branch.fetched.is_some() || !branch.commits.is_empty());
@@ -78,15 +78,20 @@ impl Publisher {
                 tasks.push(tokio::spawn(list(self.writer.clone(), name.clone(), ids, commits)));
             }
         }
+        let mut listed = Vec::new();
         for task in tasks {
             match task.await {
-                Ok((name, ids, None)) => drop(self.listed.insert(name, ids)),
+                Ok((name, ids, None)) => {
+                    listed.push(name.clone());
+                    self.listed.insert(name, ids);
+                }
                 Ok((name, _, Some(error))) => {
                     self.listing_problems.insert(format!("branch {name} is not listed: {error}"));
                 }
                 Err(error) => tracing::error!("the listing of a branch cannot be published: {error}"),
             }
         }
+        listed
     }
 
     /// Carries out a command of the farm. For a job that was given up, returns it, with its verdict if that is durable.

@@ -33,6 +33,8 @@ pub struct TestGroup {
     /// After more than this number of runs with the same verdict, this number is added to the niceness of a subtest; 10
     /// by default. 0 disables this.
     pub test_always_passes_nice: u64,
+    /// Whether a commit inherits the verdicts of one with the same source tree; true by default.
+    pub inherit: bool,
     /// Kernels from the kernel store. If empty, the kernel is built from the commit.
     pub kernels: Vec<StoreKernel>,
     /// The environment of its runs, with `arch` as [`ARCH_VARIABLE`], `image` as [`IMAGE_VARIABLE`] and `network` as
@@ -131,6 +133,7 @@ pub(crate) struct RawGroup {
     max_commits: Option<u32>,
     test_duration_nice: Option<u64>,
     test_always_passes_nice: Option<u64>,
+    inherit: Option<bool>,
     kernels: Option<Vec<StoreKernel>>,
     arch: Option<Arch>,
     image: Option<String>,
@@ -157,6 +160,7 @@ const KEYS: &[&str] = &[
     "env",
     "test_duration_nice",
     "test_always_passes_nice",
+    "inherit",
 ];
 
 pub(crate) fn read(node: &Node, sources: &[PackageRepo]) -> Result<BTreeMap<GroupName, RawGroup>, Fault> {
@@ -186,6 +190,7 @@ fn raw(section: &Section<'_>, sources: &[PackageRepo]) -> Result<RawGroup, Fault
         max_commits: int("max_commits", 1, 1_000_000)?.and_then(|n| u32::try_from(n).ok()),
         test_duration_nice: count("test_duration_nice")?,
         test_always_passes_nice: count("test_always_passes_nice")?,
+        inherit: section.get("inherit").map(|node| node.bool("inherit")).transpose()?,
         kernels: kernels(section, sources)?,
         arch: section.get("arch").map(|node| node.parse("arch")).transpose()?,
         image: section.get("image").map(|node| node.str("image").map(str::to_owned)).transpose()?,
@@ -338,6 +343,7 @@ fn merge(name: &GroupName, raw: &RawGroup, parent: Option<&TestGroup>) -> Result
             .test_always_passes_nice
             .or(parent.map(|p| p.test_always_passes_nice))
             .unwrap_or(10),
+        inherit: raw.inherit.or(parent.map(|p| p.inherit)).unwrap_or(true),
         kernels: raw.kernels.clone().or_else(|| parent.map(|p| p.kernels.clone())).unwrap_or_default(),
         env: Env::try_from(env).map_err(|error| fault(raw, GroupError::Env(error)))?,
     })

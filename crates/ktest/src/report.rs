@@ -254,7 +254,7 @@ impl Reporter {
                 let style = verdict_style(Status::FailedToRun);
                 self.line(&format!("{style}kernel does not build{style:#}: {reason}"));
             }
-            Event::BootStarted { vm, accel } => {
+            Event::BootStarted { vm, accel, .. } => {
                 let which = if *vm == 1 { String::new() } else { format!(" again (VM {vm})") };
                 self.spinner(&format!("booting{which} under {accel}"));
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::conditions::{Conditions, ExperimentKey};
 use crate::names::{CommitId, KernelId, SubtestName, TestPath};
 use crate::verdict::Verdict;
 
@@ -95,6 +96,9 @@ pub enum Event {
         vm: u32,
         /// `kvm` or `tcg`.
         accel: String,
+        /// What the verdicts of this VM depend on, if it is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        experiment: Option<ExperimentKey>,
     },
     /// The guest has booted and is about to run subtests.
     Booted {
@@ -136,6 +140,9 @@ pub enum Event {
         source: Option<String>,
         /// Its directory, relative to the output directory.
         dir: PathBuf,
+        /// What the attempt depended on.
+        #[serde(flatten)]
+        conditions: Conditions,
     },
     /// An infrastructure error. Subtests without a verdict must be retried, later or on another host.
     Infrastructure {
@@ -215,6 +222,7 @@ mod tests {
                 crash: None,
                 source: None,
                 dir: "out/a.punch".into(),
+                conditions: Conditions::default(),
             },
         };
         let line = serde_json::to_string(&event).unwrap();

@@ -29,7 +29,8 @@ impl FromStr for SuiteName {
 }
 
 /// A suite and the commit of its source, as text `NAME COMMIT`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct SuiteVersion {
     /// The suite.
     pub name: SuiteName,
@@ -83,6 +84,7 @@ impl FromStr for SuiteOrder {
     }
 }
 
+as_text!(SuiteVersion);
 as_text!(SuiteOrder);
 
 #[cfg(test)]

@@ -147,6 +147,19 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// The verdict that has this status; `None` if the status is not that of a verdict.
+    #[must_use]
+    pub fn of(status: Status, reason: Option<String>) -> Option<Self> {
+        let reason = reason.unwrap_or_default();
+        match status {
+            Status::Passed => Some(Self::Passed),
+            Status::Failed | Status::Flaky => Some(Self::Failed { reason }),
+            Status::NotRun => Some(Self::NotRun { reason }),
+            Status::FailedToRun => Some(Self::FailedToRun { reason }),
+            Status::InProgress | Status::Unknown => None,
+        }
+    }
+
     /// The status to publish.
     #[must_use]
     pub fn status(&self) -> Status {

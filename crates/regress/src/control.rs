@@ -1,5 +1,6 @@
-//! Controls of a failure: the same test at the commit before it, and on other file systems with the same kernel. They tell a
-//! failure of this commit and file system from one that is everywhere, also if the test has never run before.
+//! Controls of a failure: the same test at the commit before it, and on other file systems and in other variants with the same
+//! kernel. They tell a failure of this commit, file system and variant from one that is everywhere, also if the test has never
+//! run before.
 
 use model::CommitId;
 use results::json::ControlRow;
@@ -18,8 +19,9 @@ pub fn controls(
     let older = before.and_then(|older| Some((&older.commit, older.get(&entry.key)?)));
     let older = older.map(|(commit, found)| row("before", commit, found));
     let others = results.entries.iter().filter_map(|other| {
-        let name = other_file_system(entry.key.as_str(), other.key.as_str())?;
-        has_kernel_of(entry, other).then(|| row(name, &results.commit, other))
+        let (test, key) = (entry.key.as_str(), other.key.as_str());
+        let name = other_file_system(test, key).map(str::to_owned).or_else(|| other_variant(test, key))?;
+        has_kernel_of(entry, other).then(|| row(&name, &results.commit, other))
     });
     older.into_iter().chain(others).filter(|control| control.status.is_judged()).collect()
 }
@@ -45,9 +47,40 @@ fn other_file_system<'a>(test: &str, other: &'a str) -> Option<&'a str> {
     (name != here && same == rest).then_some(name)
 }
 
+/// The end of the name of a variable that selects a variant, such as `ktest_xfstests_variant`, in the name of a result.
+const VARIANT: &str = "_variant=";
+
+/// The variant of a test that is the same test as another one in another variant.
+fn other_variant(test: &str, other: &str) -> Option<String> {
+    // Few tests have variants.
+    if !test.contains(VARIANT) && !other.contains(VARIANT) {
+        return None;
+    }
+    let ((base, here), (same, name)) = (without_variant(test), without_variant(other));
+    (base == same && here != name).then(|| format!("variant {}", name.unwrap_or("default")))
+}
+
+/// The name of a test without its variant, and the variant. Variants have no commas and dots in their names.
+fn without_variant(test: &str) -> (String, Option<&str>) {
+    let Some((before, value)) = test.split_once(VARIANT) else { return (test.into(), None) };
+    let Some((before, _)) = before
+        .rfind(['@', ','])
+        .map(|at| before.split_at(at + 1))
+        .filter(|(_, variable)| variable.starts_with("ktest_"))
+    else {
+        return (test.into(), None);
+    };
+    let (name, rest) = value.split_at(value.find([',', '.']).unwrap_or(value.len()));
+    let base = match rest.strip_prefix(',') {
+        Some(others) => format!("{before}{others}"),
+        None => format!("{}{rest}", &before[..before.len() - 1]),
+    };
+    (base, Some(name))
+}
+
 #[cfg(test)]
 mod tests {
-    use model::{KernelId, Status};
+    use model::{Conditions, KernelId, Status};
     use results::Attempt;
 
     use super::*;
@@ -71,6 +104,8 @@ mod tests {
             image_hash: None,
             log_bytes: 0,
             full_log_bytes: 0,
+            conditions: Conditions::default(),
+            ran_at: None,
         };
         TestEntry { key: key.parse().unwrap(), decisive, others: Vec::new() }
     }
@@ -95,6 +130,35 @@ mod tests {
     }
 
     #[test]
+    fn the_same_test_in_another_variant() {
+        let key = |env: &str| format!("fs.ext4.fstests{env}.generic.001");
+        let variant = |name: &str| key(&format!("@ktest_xfstests_variant={name}"));
+        assert_eq!(other_variant(&key(""), &variant("1k")), Some("variant 1k".into()));
+        assert_eq!(other_variant(&variant("1k"), &key("")), Some("variant default".into()));
+        assert_eq!(
+            other_variant(&variant("1k"), &variant("bigalloc_1k")),
+            Some("variant bigalloc_1k".into())
+        );
+        let among = key("@debian_trixie@A=1,ktest_xfstests_variant=1k,z=2");
+        assert_eq!(other_variant(&key("@debian_trixie@A=1,z=2"), &among), Some("variant 1k".into()));
+        let last = key("@A=1,ktest_xfstests_variant=1k");
+        assert_eq!(other_variant(&key("@A=1"), &last), Some("variant 1k".into()));
+        for other in [
+            variant("1k"),
+            among,
+            last,
+            variant("4k").replace("001", "002"),
+            key("@xktest_xfstests_variant=4k"),
+            variant("4k").replace("ext4", "xfs"),
+            "@ktest_xfstests_variant=".into(),
+            "ktest_xfstests_variant=4k".into(),
+            String::new(),
+        ] {
+            assert_eq!(other_variant(&variant("1k"), &other), None, "{other}");
+        }
+    }
+
+    #[test]
     fn a_failure_has_controls() {
         use Status::{Failed, NotRun, Passed};
         let here = results(
@@ -103,6 +167,8 @@ mod tests {
                 entry("fs.btrfs.basic.punch", NotRun, Some('1')),
                 entry("fs.ext4.basic.punch", Failed, Some('1')),
                 entry("fs.ext4.basic.sync", Passed, Some('1')),
+                entry("fs.ext4.basic@ktest_xfstests_variant=1k.punch", Passed, Some('1')),
+                entry("fs.ext4.basic@ktest_xfstests_variant=4k.punch", Passed, Some('2')),
                 entry("fs.f2fs.basic.punch", Passed, Some('2')),
                 entry("fs.xfs.basic.punch", Failed, Some('1')),
             ],
@@ -113,11 +179,12 @@ mod tests {
             found.into_iter().map(|row| (row.control, row.commit, row.status)).collect::<Vec<_>>()
         };
         let xfs = ("xfs".to_string(), commit('b'), Failed);
+        let small = ("variant 1k".to_string(), commit('b'), Passed);
         assert_eq!(
             of("fs.ext4.basic.punch", Some(&before)),
-            [("before".to_string(), commit('a'), Passed), xfs.clone()]
+            [("before".to_string(), commit('a'), Passed), small.clone(), xfs.clone()]
         );
-        assert_eq!(of("fs.ext4.basic.punch", None), [xfs]);
+        assert_eq!(of("fs.ext4.basic.punch", None), [small, xfs]);
         assert_eq!(of("fs.ext4.basic.sync", Some(&before)), []);
     }
 }

@@ -25,6 +25,7 @@ struct TestResult {
   logBytes @9 :UInt64;      # of the plain log
   fullLogBytes @10 :UInt64; # of the plain log of the VM
   others @11 :List(Attempt);
+  load @12 :UInt32 = 4294967295; # of the host at the end, percent of its processors; the default: unknown
 }
 
 # An attempt that is not decisive.
@@ -38,14 +39,18 @@ struct Attempt {
   run @6 :UInt32;
   logBytes @7 :UInt64;
   fullLogBytes @8 :UInt64;
+  load @9 :UInt32 = 4294967295;
 }
 
-# The host and kernel of attempts, stored once per run.
+# What attempts have in common, stored once per run.
 struct Run {
   host @0 :Text;
   slot @1 :UInt32 = 4294967295; # the default: unknown
   kernel @2 :Text;
   imageHash @3 :Text;
+  suite @4 :Text;           # a test suite and the commit of its source: NAME COMMIT
+  experiment @5 :Text;      # SHA-256 of what the run depends on, hexadecimal
+  inheritedFrom @6 :Text;   # the commit at which it ran, if this one inherits it
 }
 
 struct TestResults {

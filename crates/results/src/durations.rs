@@ -25,9 +25,12 @@ impl DurationTable {
     }
 
     /// Applies a record. Returns the new durations of its test and the old ones. Only tests that passed or failed
-    /// count.
+    /// count, and each run counts once.
     pub fn apply(&mut self, record: &Record) -> Option<(&TestDuration, Option<TestDuration>)> {
         let Record::Verdict(record) = record else { return None };
+        if record.ran_at.is_some() {
+            return None;
+        }
         let (passed, failed) = match record.verdict.status() {
             Status::Passed => (1, 0),
             Status::Failed => (0, 1),

@@ -13,7 +13,7 @@ use crate::types::VerdictRecord;
 #[serde(tag = "record", rename_all = "snake_case")]
 pub enum Record {
     /// A verdict.
-    Verdict(VerdictRecord),
+    Verdict(Box<VerdictRecord>),
     /// The message of a commit.
     Message {
         /// The commit.
@@ -125,7 +125,7 @@ mod tests {
         );
         record.host = Some("farm1".parse().unwrap());
         record.slot = Some(3);
-        Record::Verdict(record)
+        Record::Verdict(record.into())
     }
 
     fn line(sequence: u64, record: Record) -> Vec<u8> {

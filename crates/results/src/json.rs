@@ -6,7 +6,7 @@
 use std::fmt;
 
 use belief::{FailureRate, HostClass};
-use model::{BranchName, CommitId, Counts, KnownFailure, Status, StatusSnapshot, UserName};
+use model::{BranchName, CommitId, Conditions, Counts, KnownFailure, Status, StatusSnapshot, UserName};
 use serde::{Deserialize, Serialize};
 
 use crate::flaky::FlakyEntry;
@@ -145,6 +145,12 @@ pub struct TestRow {
     /// SHA-256 (hex) of the boot image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_hash: Option<String>,
+    /// What it depended on.
+    #[serde(flatten)]
+    pub conditions: Conditions,
+    /// The commit at which it ran, if this commit inherits it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inherited_from: Option<CommitId>,
     /// The size of the plain log in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_bytes: Option<u64>,
@@ -192,6 +198,8 @@ impl From<&TestEntry> for TestRow {
             slot: attempt.slot,
             kernel: attempt.kernel.as_ref().map(ToString::to_string),
             image_hash: attempt.image_hash.as_deref().map(Into::into),
+            conditions: attempt.conditions.clone(),
+            inherited_from: attempt.ran_at.clone(),
             log_bytes: (attempt.log_bytes != 0).then_some(attempt.log_bytes),
             full_log_bytes: (attempt.full_log_bytes != 0).then_some(attempt.full_log_bytes),
             flaky: FlakyAttempts::of(entry),
@@ -220,6 +228,8 @@ impl TestRow {
             image_hash: self.image_hash.map(Into::into),
             log_bytes: self.log_bytes.unwrap_or(0),
             full_log_bytes: self.full_log_bytes.unwrap_or(0),
+            conditions: self.conditions,
+            ran_at: self.inherited_from,
         };
         Some(TestEntry { key: self.name.parse().ok()?, decisive, others })
     }
@@ -252,6 +262,12 @@ pub struct AttemptRow {
     /// The kernel id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<String>,
+    /// What it depended on.
+    #[serde(flatten)]
+    pub conditions: Conditions,
+    /// The commit at which it ran, if this commit inherits it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inherited_from: Option<CommitId>,
 }
 
 impl From<&Attempt> for AttemptRow {
@@ -266,6 +282,8 @@ impl From<&Attempt> for AttemptRow {
             crash: attempt.crash.clone(),
             host: attempt.host.as_ref().map(ToString::to_string),
             kernel: attempt.kernel.as_ref().map(ToString::to_string),
+            conditions: attempt.conditions.clone(),
+            inherited_from: attempt.ran_at.clone(),
         }
     }
 }
@@ -280,6 +298,8 @@ impl AttemptRow {
             crash: self.crash,
             host: self.host.and_then(|host| host.parse().ok()),
             kernel: self.kernel.and_then(|kernel| kernel.parse().ok()),
+            conditions: self.conditions,
+            ran_at: self.inherited_from,
             ..Attempt::new(self.status)
         }
     }
@@ -402,7 +422,7 @@ pub struct ArtifactRow {
 /// The same test elsewhere, with which a failure is compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControlRow {
-    /// `before` for the commit before this one, or the file system on which it ran with the same kernel.
+    /// `before` for the commit before this one, or the file system or `variant NAME` with which it ran on the same kernel.
     pub control: String,
     /// The commit.
     pub commit: CommitId,

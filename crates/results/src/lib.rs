@@ -50,7 +50,7 @@ pub use segment::{Recovery, inspect_segment};
 pub use tree::{Exported, export_tree, status_text};
 pub use types::{
     Attempt, BranchEntry, CommitDetails, CommitResults, CrashEntry, HistoryEntry, RecentRun, Recorded,
-    Summary, TEXT_MAX, TestDuration, TestEntry, TestParts, VerdictRecord,
+    Summary, TEXT_MAX, TestDuration, TestEntry, TestParts, VerdictRecord, sources,
 };
 pub use verdicts::{KeyId, VerdictSet};
 pub use writer::{Opened, PlainFile, Tuning, Writer};

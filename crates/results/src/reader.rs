@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName};
+use model::{BranchName, BranchRef, CommitId, ExperimentKey, ResultKey, StatusSnapshot, UserName};
 
 use crate::branch_file;
 use crate::codec::{self, Aligned, BlobColumns, KnownNames};
@@ -213,20 +213,70 @@ impl Reader {
         Ok(text.map(|text| text.lines().filter_map(|line| line.trim().parse().ok()).collect()))
     }
 
+    /// The commits of a branch without results, each with another commit that has results and the same source tree. Reads
+    /// the database; without one, there are none.
+    #[must_use]
+    pub fn twins(&self, branch: &BranchRef) -> Vec<(CommitId, CommitId)> {
+        self.database.query(|connection| db::inherit::twins(connection, branch)).unwrap_or_default()
+    }
+
+    /// The results of a test in an experiment at the newest other commit at which it ran. Reads the database.
+    #[must_use]
+    pub fn same_experiment(
+        &self,
+        commit: &CommitId,
+        key: &ResultKey,
+        experiment: &ExperimentKey,
+    ) -> Option<(CommitId, TestEntry)> {
+        let find = |connection: &_| {
+            db::inherit::same_experiment(connection, commit, key.as_str(), experiment.as_str())
+        };
+        let source = self.database.query(find).flatten()?;
+        let entry = self.entry(&source, key).ok().flatten()?;
+        Some((source, entry))
+    }
+
+    /// The commits at which inherited attempts ran, each with a commit that inherits them.
+    pub(crate) fn heirs(&self) -> Vec<(CommitId, CommitId)> {
+        self.database.query(db::inherit::heirs).unwrap_or_default()
+    }
+
+    /// What `read` finds at the commit, or else at the one at which the inherited attempts of the test ran.
+    fn inherited<T>(
+        &self,
+        commit: &CommitId,
+        key: &ResultKey,
+        read: impl Fn(&CommitId) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        if let Some(own) = read(commit)? {
+            return Ok(Some(own));
+        }
+        self.ran_at(commit, key).map_or(Ok(None), |source| read(&source))
+    }
+
+    /// The commit at which the inherited attempts of a test ran.
+    fn ran_at(&self, commit: &CommitId, key: &ResultKey) -> Option<CommitId> {
+        self.database.query(|connection| db::inherit::ran_at(connection, commit, key.as_str())).flatten()
+    }
+
     /// The log of the decisive attempt; `None` if there is none.
     pub fn log(&self, commit: &CommitId, key: &ResultKey, kind: LogKind) -> Result<Option<Log>> {
-        match self.find_stored(commit, key, |file| file.decisive && file.name == kind.name()) {
-            Some(file) => Ok(Some(Log::packed(file))),
-            None => Log::find(&self.layout, &self.layout.test(commit, key), kind),
-        }
+        self.inherited(commit, key, |commit| {
+            match self.find_stored(commit, key, |file| file.decisive && file.name == kind.name()) {
+                Some(file) => Ok(Some(Log::packed(file))),
+                None => Log::find(&self.layout, &self.layout.test(commit, key), kind),
+            }
+        })
     }
 
     /// The compressed artifact `NAME.br` of a test (`crash`, `coverage.info`); `None` if there is none.
     pub fn open_artifact(&self, commit: &CommitId, key: &ResultKey, name: &str) -> Result<Option<Log>> {
-        match self.find_stored(commit, key, |file| file.attempt == 0 && file.name == name) {
-            Some(file) => Ok(Some(Log::packed(file))),
-            None => Log::artifact(&self.layout, &self.layout.test(commit, key), name),
-        }
+        self.inherited(commit, key, |commit| {
+            match self.find_stored(commit, key, |file| file.attempt == 0 && file.name == name) {
+                Some(file) => Ok(Some(Log::packed(file))),
+                None => Log::artifact(&self.layout, &self.layout.test(commit, key), name),
+            }
+        })
     }
 
     /// The log of the attempt `number` of `entry`.
@@ -237,6 +287,7 @@ impl Reader {
         number: u32,
         kind: LogKind,
     ) -> Result<Option<Log>> {
+        let commit = entry.attempt(number).and_then(|attempt| attempt.ran_at.as_ref()).unwrap_or(commit);
         let is_log = |file: &StoredFile| file.attempt == number && file.name == kind.name();
         if let Some(file) = self.find_stored(commit, &entry.key, is_log) {
             return Ok(Some(Log::packed(file)));
@@ -278,14 +329,21 @@ impl Reader {
     /// A file of a test that is in a pack, by its path below the directory of the test (`log.br`).
     #[must_use]
     pub fn packed(&self, commit: &CommitId, key: &ResultKey, path: &str) -> Option<PackedFile> {
-        self.find_stored(commit, key, |file| file.path() == path)
+        let find = |commit: &CommitId| Ok(self.find_stored(commit, key, |file| file.path() == path));
+        self.inherited(commit, key, find).ok().flatten()
     }
 
     /// The files of a test that are in packs, with the sizes of their streams.
     #[must_use]
     pub fn packed_files(&self, commit: &CommitId, key: &ResultKey) -> Vec<ArtifactRow> {
         let row = |file: StoredFile| ArtifactRow { name: file.path(), bytes: file.region.length };
-        self.stored(commit, key).into_iter().map(row).collect()
+        let inherited = self.ran_at(commit, key).map(|source| self.stored(&source, key)).unwrap_or_default();
+        let mut files: Vec<ArtifactRow> = inherited.into_iter().map(row).collect();
+        for own in self.stored(commit, key).into_iter().map(row) {
+            files.retain(|file| file.name != own.name);
+            files.push(own);
+        }
+        files
     }
 
     /// The artifacts of a test at a commit, sorted by name, with those of other attempts in their directories. Links

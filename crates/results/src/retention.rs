@@ -1,7 +1,7 @@
 //! Deletion of old results: plan, then apply. If planning fails, nothing is deleted.
 //!
-//! A commit is removed only if it is not among the newest commits of any listing, and only if its results have not
-//! changed for some time. The configuration has no influence.
+//! A commit is removed only if it is not among the newest commits of any listing, if its results have not changed for some
+//! time, and if no commit that is kept inherits them. The configuration has no influence.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
@@ -81,7 +81,18 @@ pub fn plan(reader: &Reader, policy: Policy, now: SystemTime) -> Result<Plan> {
         let bytes = size_of(reader, &commit)?;
         plan.remove.push(Removal { commit, bytes });
     }
+    keep_sources(&mut plan, reader.heirs());
     Ok(plan)
+}
+
+/// Keeps the commits at which attempts ran that other commits inherit, with the logs. An heir is not a source itself.
+fn keep_sources(plan: &mut Plan, heirs: Vec<(CommitId, CommitId)>) {
+    let removed: HashSet<&CommitId> = plan.remove.iter().map(|removal| &removal.commit).collect();
+    let heirs = heirs.into_iter().filter(|(_, heir)| !removed.contains(heir));
+    let sources: HashSet<CommitId> = heirs.map(|(source, _)| source).collect();
+    let before = plan.remove.len();
+    plan.remove.retain(|removal| !sources.contains(&removal.commit));
+    plan.keep += before - plan.remove.len();
 }
 
 /// The size of the results of all listed commits of a user, in bytes. Commits that are also listed by other users count

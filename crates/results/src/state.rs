@@ -108,6 +108,8 @@ impl CommitState {
             image_hash: record.image_hash.as_deref().map(Into::into),
             log_bytes: 0,
             full_log_bytes: 0,
+            conditions: record.conditions.clone(),
+            ran_at: record.ran_at.clone(),
         };
         let weak = self.weak.remove(&record.key);
         let Some(old) = self.entries.remove(&record.key) else {
@@ -225,12 +227,8 @@ mod tests {
     }
 
     fn record(verdict: Verdict) -> Record {
-        Record::Verdict(VerdictRecord::new(
-            "0".repeat(40).parse().unwrap(),
-            "a.b".parse().unwrap(),
-            verdict,
-            Duration::from_secs(2),
-        ))
+        let (commit, key) = ("0".repeat(40).parse().unwrap(), "a.b".parse().unwrap());
+        Record::Verdict(VerdictRecord::new(commit, key, verdict, Duration::from_secs(2)).into())
     }
 
     fn key() -> ResultKey {

@@ -275,14 +275,14 @@ impl TreeWriter {
     /// Copies the logs and artifacts of a test that are files of their own. Returns the number of all of them.
     fn copy_others(&mut self, commit: &CommitId, key: &ResultKey) -> Result<u64> {
         let dir = self.to.test(commit, key);
-        let stored = self.reader.packed_files(commit, key);
+        let stored = self.reader.stored(commit, key);
         let mut count = 0;
         for row in self.reader.artifacts(commit, key)? {
             if matches!(row.name.as_str(), "status" | "duration") {
                 continue;
             }
             count += 1;
-            if stored.iter().any(|file| file.name == row.name) {
+            if stored.iter().any(|file| file.path() == row.name) {
                 continue;
             }
             let path = dir.join(&row.name);

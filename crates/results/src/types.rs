@@ -1,11 +1,12 @@
 //! Results as plain data, shared by the writer, the blobs and the readers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use model::{
-    CommitId, Counts, Env, HostName, KernelId, KnownFailure, ResultKey, Status, StoreKernel, SubtestName,
-    TestPath, Verdict,
+    CommitId, Conditions, Counts, Env, HostName, KernelId, KnownFailure, ResultKey, Status, StoreKernel,
+    SubtestName, TestPath, Verdict,
 };
 use serde::{Deserialize, Serialize};
 
@@ -105,6 +106,18 @@ impl TestEntry {
     }
 }
 
+/// The commits at which the inherited ones among these verdicts ran, each with their number, those of the most tests first.
+#[must_use]
+pub fn sources<'a>(entries: impl IntoIterator<Item = &'a TestEntry>) -> Vec<(&'a CommitId, usize)> {
+    let mut tests: BTreeMap<&CommitId, usize> = BTreeMap::new();
+    for source in entries.into_iter().filter_map(|entry| entry.decisive.ran_at.as_ref()) {
+        *tests.entry(source).or_default() += 1;
+    }
+    let mut sources: Vec<(&CommitId, usize)> = tests.into_iter().collect();
+    sources.sort_by_key(|(_, tests)| std::cmp::Reverse(*tests));
+    sources
+}
+
 /// How long a run of a test took.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecentRun {
@@ -141,6 +154,10 @@ pub struct Attempt {
     pub log_bytes: u64,
     /// The size of the plain log of the whole VM run in bytes; 0 if there is no log or the size is unknown.
     pub full_log_bytes: u64,
+    /// What it depended on.
+    pub conditions: Conditions,
+    /// The commit at which it ran, if this commit inherits it.
+    pub ran_at: Option<CommitId>,
 }
 
 /// The end of a run; `None` if the start is unknown or not before the year 4000, which dates in headers cannot have.
@@ -179,6 +196,8 @@ impl Attempt {
             image_hash: None,
             log_bytes: 0,
             full_log_bytes: 0,
+            conditions: Conditions::default(),
+            ran_at: None,
         }
     }
 }
@@ -238,6 +257,12 @@ pub struct VerdictRecord {
     /// SHA-256 (hex) of the boot image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_hash: Option<String>,
+    /// What the attempt depended on.
+    #[serde(flatten)]
+    pub conditions: Conditions,
+    /// The commit at which it ran, if `commit` inherits the attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ran_at: Option<CommitId>,
     /// The parts of the key, if they are known.
     #[serde(skip)]
     pub parts: Option<Box<TestParts>>,
@@ -258,6 +283,8 @@ impl VerdictRecord {
             slot: None,
             kernel: None,
             image_hash: None,
+            conditions: Conditions::default(),
+            ran_at: None,
             parts: None,
         }
     }

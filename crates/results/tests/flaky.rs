@@ -90,8 +90,16 @@ async fn flaky_failures_of_an_earlier_version_are_published_again() {
     let dir = tempfile::tempdir().unwrap();
     forty_commits(dir.path()).await;
     let database = rusqlite::Connection::open(dir.path().join("results.db")).unwrap();
-    let undo = "DROP INDEX other_attempt; ALTER TABLE commit_ DROP COLUMN flaky; PRAGMA user_version = 7;";
-    database.execute_batch(undo).unwrap();
+    let columns = ["suite", "experiment", "load", "ran_at"];
+    let columns = ["attempt", "history"].map(|table| columns.map(|column| (table, column))).concat();
+    let drops = columns.iter().map(|(table, column)| format!("ALTER TABLE {table} DROP COLUMN {column};"));
+    let undo = format!(
+        "DROP VIEW verdict; DROP INDEX attempt_by_experiment; DROP INDEX commit_by_tree; {} \
+         DROP TABLE suite; DROP TABLE experiment; DROP TABLE heir; \
+         DROP INDEX other_attempt; ALTER TABLE commit_ DROP COLUMN flaky; PRAGMA user_version = 7;",
+        drops.collect::<String>()
+    );
+    database.execute_batch(&undo).unwrap();
     drop(database);
     for number in 0..40 {
         std::fs::remove_file(dir.path().join(format!("{}.capnp", commit(number)))).unwrap();

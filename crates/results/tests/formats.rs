@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use model::{CommitId, Counts, ResultKey, Status};
+use model::{CommitId, Conditions, Counts, ResultKey, Status};
 use proptest::prelude::*;
 use results::codec::{self, Aligned, CommitBlob, DurationsBlob, Mark};
 use results::{Attempt, BranchEntry, CommitResults, Reader, TestDuration, TestEntry};
@@ -106,6 +106,12 @@ fn ours() -> CommitResults {
     failed.decisive.number = 2;
     failed.decisive.log_bytes = 1234;
     failed.decisive.full_log_bytes = 56_789;
+    failed.decisive.conditions = Conditions {
+        suite: Some(format!("xfstests {}", "e".repeat(40)).parse().unwrap()),
+        experiment: Some("f".repeat(64).parse().unwrap()),
+        load: Some(0),
+    };
+    failed.decisive.ran_at = Some("1".repeat(40).parse().unwrap());
     let other = |number, status| Attempt {
         number,
         status,
@@ -119,6 +125,8 @@ fn ours() -> CommitResults {
         image_hash: None,
         log_bytes: 5,
         full_log_bytes: 0,
+        conditions: Conditions::default(),
+        ran_at: None,
     };
     failed.others = vec![other(1, Status::FailedToRun), other(3, Status::Passed)];
     let mut passed = TestEntry::new("fs.ext4.basic.xattr".parse().unwrap(), Status::Passed);
@@ -143,6 +151,18 @@ fn our_committed_blob_is_still_readable() {
     );
     let blob = codec::decode_commit(&commit(), golden("ours.bin").bytes()).unwrap();
     assert_eq!(blob, CommitBlob { results: ours(), mark });
+}
+
+/// A blob of the last version without the conditions of attempts.
+#[test]
+fn a_blob_of_an_earlier_version_is_still_readable() {
+    let blob = codec::decode_commit(&commit(), golden("ours_v8.bin").bytes()).unwrap();
+    let mut expected = ours();
+    for entry in &mut expected.entries {
+        entry.decisive =
+            Attempt { conditions: Conditions::default(), ran_at: None, ..entry.decisive.clone() };
+    }
+    assert_eq!(blob.results, expected);
 }
 
 /// The output of the capnp tool; `None` if it is not installed.

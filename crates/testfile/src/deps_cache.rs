@@ -4,6 +4,7 @@
 //! An entry is never stale: a change of any script in the tree changes the key.
 
 use std::ffi::OsString;
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -78,11 +79,32 @@ pub fn inherited_variables() -> Vec<(OsString, OsString)> {
     variables
 }
 
-/// Whether the directory of the clones has one.
+/// The names of the clones in the directory of the clones.
 #[must_use]
-pub fn has_clones(deps_dir: &Path) -> bool {
-    let entries = own::list(deps_dir).unwrap_or_default();
-    entries.iter().any(|entry| entry.name != BUILT && entry.path.is_dir())
+pub fn clones_in(deps_dir: &Path) -> Vec<OsString> {
+    let entries = own::list(deps_dir).unwrap_or_default().into_iter();
+    entries.filter(|entry| entry.name != BUILT && entry.path.is_dir()).map(|entry| entry.name).collect()
+}
+
+impl TestFile {
+    /// A hash over the file and what it can read in its tree: everything except other test files, which it does not
+    /// source. `None` if the tree has too many files to read them all.
+    pub fn content(&self) -> Result<Option<String>, fsx::Error> {
+        let mut hash = Hasher::new();
+        hash.field(fsx::digest::file(&self.path)?);
+        let mut files = Vec::new();
+        for place in PLACES {
+            if !scripts(&self.ktest_dir.join(place), &mut |path, _| files.push(path.to_path_buf())) {
+                return Ok(None);
+            }
+        }
+        files.sort();
+        for path in files {
+            hash.field(path.strip_prefix(&self.ktest_dir).unwrap_or(&path).as_os_str().as_encoded_bytes());
+            hash.field(fsx::digest::file(&path)?);
+        }
+        Ok(Some(hash.finish_hex()))
+    }
 }
 
 /// The hash of everything that a result depends on; `None` if the file cannot be read.
@@ -119,8 +141,11 @@ pub(crate) fn key(file: &TestFile, env: &HostEnv) -> Option<String> {
         add(&text);
     }
     let mut stamps = Vec::new();
-    for place in ["tests", "lib", "cross.conf"] {
-        script_stamps(&file.ktest_dir.join(place), &mut stamps);
+    for place in PLACES {
+        scripts(&file.ktest_dir.join(place), &mut |path, meta| {
+            let times = (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
+            stamps.push(format!("{} {} {} {times:?}", path.display(), meta.ino(), meta.len()));
+        });
     }
     stamps.sort();
     for stamp in &stamps {
@@ -133,24 +158,33 @@ pub(crate) fn key(file: &TestFile, env: &HostEnv) -> Option<String> {
 const MAX_DEPTH: usize = 8;
 const MAX_FILES: usize = 20_000;
 
-/// Collects a stamp (path, inode, size and times) of every file that is not a test file. Test files do not source each
-/// other.
-fn script_stamps(root: &Path, stamps: &mut Vec<String>) {
+/// Where a tree has what a test file can read.
+const PLACES: [&str; 3] = ["tests", "lib", "cross.conf"];
+
+/// Calls `found` with every file that is not a test file: test files do not source each other. Returns false if the tree is
+/// too large, and some files were left out.
+fn scripts(root: &Path, found: &mut impl FnMut(&Path, &Metadata)) -> bool {
     let mut stack = vec![(root.to_path_buf(), 0)];
+    let (mut files, mut is_complete) = (0, true);
     while let Some((path, depth)) = stack.pop() {
         // Follows links: a change of the target changes the stamp.
         let Ok(meta) = own::metadata(&path) else { continue };
-        if meta.is_dir() && depth < MAX_DEPTH {
+        if meta.is_dir() {
+            if depth == MAX_DEPTH {
+                is_complete = false;
+                continue;
+            }
             let entries = own::list(&path).unwrap_or_default().into_iter();
             stack.extend(entries.filter(|entry| entry.name != ".git").map(|entry| (entry.path, depth + 1)));
-        } else if meta.is_file()
-            && path.extension().is_none_or(|extension| extension != "ktest")
-            && stamps.len() < MAX_FILES
-        {
-            let times = (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
-            stamps.push(format!("{} {} {} {times:?}", path.display(), meta.ino(), meta.len()));
+        } else if meta.is_file() && path.extension().is_none_or(|extension| extension != "ktest") {
+            if files == MAX_FILES {
+                return false;
+            }
+            files += 1;
+            found(&path, &meta);
         }
     }
+    is_complete
 }
 
 #[cfg(test)]

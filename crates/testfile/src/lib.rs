@@ -21,7 +21,7 @@ use model::{Arch, TestPath};
 
 pub use call::parse_variables;
 pub use declare::{Declarations, DeclareError};
-pub use deps_cache::{has_clones, inherited_variables};
+pub use deps_cache::{clones_in, inherited_variables};
 pub use trust::{Roots, Trust, reaches_host_through_qemu, refused};
 
 /// Why a test file cannot be used. Each message is one line that names the file.

@@ -18,7 +18,7 @@ pub const HOST: &str = "/host";
 /// The maximum size of a file that [`write_reboot`] reads back.
 const PLAN_BYTES: u64 = 64 << 20;
 /// The guest's init, second stage.
-const INIT: &str = include_str!("../guest/init");
+pub const INIT: &str = include_str!("../guest/init");
 
 /// What the guest runs.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 use std::path::{Component, PathBuf};
 
 use model::event::EventError;
-use model::{Event, KernelId, ResultKey, Stamped, SubtestName, TestPath, Verdict};
+use model::{Conditions, Event, ExperimentKey, KernelId, ResultKey, Stamped, SubtestName, TestPath, Verdict};
 use results::notes::BuildOutcome;
 use spawn::Exit;
 
@@ -58,6 +58,8 @@ pub struct ReportedVerdict {
     pub dir: PathBuf,
     /// The kernel and the SHA-256 of its image, if a kernel was ready.
     pub kernel: Option<(KernelId, String)>,
+    /// What the attempt depended on.
+    pub conditions: Conditions,
 }
 
 /// A kernel, or a build that failed.
@@ -82,6 +84,8 @@ pub enum Action {
     Build(ReportedBuild),
     /// Write a line to the executor's log.
     Log(String),
+    /// Inherit the verdicts of the experiment, if all jobs have one; then the child must be stopped.
+    Inherit(ExperimentKey),
     /// Stop the child, because its output is unusable.
     Stop,
 }
@@ -189,26 +193,24 @@ impl BatchState {
                 Vec::new()
             }
             Event::KernelReady { kernel, image_hash, cached, fetched, duration_ms } => {
-                let outcome = match (cached, fetched) {
-                    (true, _) => BuildOutcome::Reused,
-                    (false, true) => BuildOutcome::Fetched,
-                    (false, false) => BuildOutcome::Built,
-                };
+                let outcome = build_outcome(cached, fetched);
                 self.kernel_ready((kernel, image_hash), outcome, duration_ms)
             }
             Event::BuildFailed { reason } => self.build_failed(reason),
-            Event::BootStarted { vm, accel } => {
-                self.phase = Phase::Booting;
-                self.current = None;
-                vec![Action::Log(format!("VM {vm} starts ({accel})"))]
-            }
+            Event::BootStarted { vm, accel, experiment } => self.boot_started(vm, &accel, experiment),
             Event::Booted { vm, duration_ms } => {
                 self.phase = Phase::Testing;
                 vec![Action::Log(format!("VM {vm} is up after {duration_ms} ms"))]
             }
             Event::SubtestStarted { subtest } => self.begin(&subtest),
-            Event::Verdict { subtest, verdict, duration_ms, crash, dir, .. } => {
-                self.judge(&subtest, verdict, duration_ms, crash, dir)
+            Event::Verdict { subtest, verdict, duration_ms, crash, dir, conditions, .. } => {
+                let Some(job) = self.find(&subtest) else {
+                    let line = format!("ignored: a verdict of {subtest}, not a subtest of the batch");
+                    return vec![Action::Log(line)];
+                };
+                let kernel = self.kernel.clone();
+                let reported = ReportedVerdict { job, verdict, duration_ms, crash, dir, kernel, conditions };
+                self.judge(&subtest, reported)
             }
             Event::Infrastructure { what } => {
                 let line = format!("infrastructure: {what}");
@@ -221,6 +223,15 @@ impl BatchState {
                 Vec::new()
             }
         }
+    }
+
+    fn boot_started(&mut self, vm: u32, accel: &str, experiment: Option<ExperimentKey>) -> Vec<Action> {
+        self.phase = Phase::Booting;
+        self.current = None;
+        // Before the first VM, nothing has run.
+        let experiment = experiment.filter(|_| vm == 1).map(Action::Inherit);
+        let log = Action::Log(format!("VM {vm} starts ({accel})"));
+        std::iter::once(log).chain(experiment).collect()
     }
 
     fn kernel_ready(
@@ -270,21 +281,12 @@ impl BatchState {
         vec![Action::Begin(job), Action::Log(format!("{subtest} starts"))]
     }
 
-    fn judge(
-        &mut self,
-        subtest: &SubtestName,
-        verdict: Verdict,
-        duration_ms: u64,
-        crash: Option<String>,
-        dir: PathBuf,
-    ) -> Vec<Action> {
-        let Some(job) = self.find(subtest) else {
-            return vec![Action::Log(format!("ignored: a verdict of {subtest}, not a subtest of the batch"))];
-        };
-        if self.current == Some(job) {
+    fn judge(&mut self, subtest: &SubtestName, reported: ReportedVerdict) -> Vec<Action> {
+        let ReportedVerdict { job, verdict, duration_ms, dir, .. } = &reported;
+        if self.current == Some(*job) {
             self.current = None;
         }
-        if self.items[job].has_verdict {
+        if self.items[*job].has_verdict {
             return vec![Action::Log(format!("ignored: a second verdict of {subtest}"))];
         }
         if !dir.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
@@ -298,11 +300,9 @@ impl BatchState {
             self.error.get_or_insert(reason);
             return vec![Action::Log(line)];
         }
-        self.items[job].has_verdict = true;
+        self.items[*job].has_verdict = true;
         let reason = verdict.reason().map_or(String::new(), |reason| format!(": {reason}"));
         let line = format!("{subtest}: {}{reason} ({duration_ms} ms)", verdict.status());
-        let kernel = self.kernel.clone();
-        let reported = ReportedVerdict { job, verdict, duration_ms, crash, dir, kernel };
         vec![Action::Log(line), Action::Record(Box::new(reported))]
     }
 
@@ -314,6 +314,13 @@ impl BatchState {
 
     fn find(&self, subtest: &SubtestName) -> Option<usize> {
         self.items.iter().position(|item| item.subtest == *subtest)
+    }
+
+    /// Records that every job has its verdict, and the child was stopped.
+    pub fn complete(&mut self) {
+        self.items.iter_mut().for_each(|item| item.has_verdict = true);
+        self.finished = Some(0);
+        self.sends_heartbeats = false;
     }
 
     /// Records an error of the daemon. `job` is the one with a verdict that could not be recorded; it stays without a
@@ -392,6 +399,14 @@ impl BatchState {
     #[must_use]
     pub fn built(&self) -> Option<(u32, Option<u32>)> {
         self.built.filter(|_| self.phase == Phase::Building)
+    }
+}
+
+fn build_outcome(cached: bool, fetched: bool) -> BuildOutcome {
+    match (cached, fetched) {
+        (true, _) => BuildOutcome::Reused,
+        (false, true) => BuildOutcome::Fetched,
+        (false, false) => BuildOutcome::Built,
     }
 }
 

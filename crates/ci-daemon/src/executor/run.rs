@@ -12,7 +12,10 @@ use fsx::untrusted::Dir;
 use gitio::GitError;
 use jobkit::{Batch, Executor, ExecutorLog};
 use model::snapshot::BatchStatus;
-use model::{ArtifactName, HostName, RepoName, ResultKey, StoreKernel, SubtestName, Verdict};
+use model::{
+    ArtifactName, Conditions, ExperimentKey, HostName, RepoName, ResultKey, Status, StoreKernel, SubtestName,
+    Verdict,
+};
 use results::notes::{BuildNote, Note};
 use results::{TestParts, VerdictRecord, Writer};
 use spawn::{Child, Exit, SpawnError, lines};
@@ -23,8 +26,8 @@ use super::batch::{Action, BatchEnd, BatchState, ReportedBuild, ReportedVerdict}
 use super::command::{Tools, ktest_run};
 use super::live::LiveLog;
 use super::publish::of_runner;
-use crate::missing_kernels;
-use crate::plan::PlannedJob;
+use crate::plan::{PlannedJob, Purpose};
+use crate::{inherit, missing_kernels};
 use fsx::clock::unix_seconds as now;
 
 /// The time for a child to exit after SIGTERM. It exits by itself within 5 seconds.
@@ -71,6 +74,15 @@ pub enum ExecutorEvent {
         crash: Option<String>,
         /// How long the subtest ran.
         duration: Duration,
+    },
+    /// The verdict of the same experiment at another commit was recorded.
+    Inherited {
+        /// The job.
+        job: Arc<PlannedJob>,
+        /// Its status.
+        status: Status,
+        /// The outcomes of its attempts, in their order.
+        outcomes: Vec<belief::Outcome>,
     },
 }
 
@@ -334,6 +346,11 @@ impl<'a> BatchRun<'a> {
                 Action::Log(text) => self.log.line(text),
                 Action::Begin(at) => self.begin(at),
                 Action::Build(build) => self.record_build(build),
+                Action::Inherit(experiment) => match self.inherit(&experiment).await {
+                    Ok(false) => {}
+                    Ok(true) => return true,
+                    Err(error) => self.log.line(format!("no verdicts are inherited: {error}")),
+                },
                 Action::Stop => return true,
                 Action::Record(reported) => {
                     let job = reported.job;
@@ -348,6 +365,32 @@ impl<'a> BatchRun<'a> {
         }
         self.report_progress();
         false
+    }
+
+    /// If all jobs have verdicts of the same experiment at other commits, records them for this commit. Returns true then.
+    async fn inherit(&mut self, experiment: &ExperimentKey) -> results::Result<bool> {
+        let jobs = &self.batch.jobs;
+        if !jobs.iter().all(|job| job.payload.purpose == Purpose::First && job.payload.inherit) {
+            return Ok(false);
+        }
+        let (reader, commit) = (self.slot.writer.reader(), &self.first.commit);
+        let find = |key| reader.same_experiment(commit, key, experiment);
+        let found = jobs.iter().map(|job| find(&job.payload.key)).collect::<Option<Vec<_>>>();
+        let Some(found) = found else { return Ok(false) };
+        inherit::record(&self.slot.writer, commit, &found).await?;
+        let tests = found.len();
+        for (job, (source, entry)) in jobs.iter().zip(found) {
+            let line = format!("{}: {} as at {}", job.payload.subtest, entry.decisive.status, source.short());
+            self.log.line(line);
+            let (id, job, outcomes) = (job.id, job.payload.clone(), entry.outcomes());
+            let status = entry.decisive.status;
+            let _ = self.slot.events.send(ExecutorEvent::Inherited { job, status, outcomes });
+            self.batch.done(id);
+        }
+        self.log
+            .line(format!("the same kernel and tests ran at other commits: {tests} verdicts are inherited"));
+        self.state.complete();
+        Ok(true)
     }
 
     fn record_build(&self, build: ReportedBuild) {
@@ -412,6 +455,7 @@ impl<'a> BatchRun<'a> {
             slot: Some(self.slot.slot),
             kernel,
             image_hash,
+            conditions: reported.conditions.clone(),
             parts: Some(Box::new(parts)),
             ..VerdictRecord::new(self.first.commit.clone(), key.clone(), reported.verdict.clone(), duration)
         };
@@ -464,8 +508,15 @@ impl<'a> BatchRun<'a> {
         let left: Vec<usize> = self.state.unfinished().map(|(at, ..)| at).collect();
         for job in left {
             let verdict = Verdict::FailedToRun { reason: reason.into() };
-            let reported =
-                ReportedVerdict { job, verdict, duration_ms: 0, crash: None, dir: dir.clone(), kernel: None };
+            let reported = ReportedVerdict {
+                job,
+                verdict,
+                duration_ms: 0,
+                crash: None,
+                dir: dir.clone(),
+                kernel: None,
+                conditions: Conditions::default(),
+            };
             self.record(reported).await?;
         }
         Ok(())

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jobkit::{Choir, End, JobSpec, Outcome};
-use model::{BranchRef, CommitId, Verdict};
+use model::{BranchRef, CommitId, Status, Verdict};
 use results::notes::RequestEnd;
 use results::requests::{RequestKind, Rerun};
 
@@ -290,6 +290,13 @@ impl Farm {
                     self.reruns.outcome(&job, outcome);
                 }
             }
+            ExecutorEvent::Inherited { job, status: Status::Failed, outcomes } => {
+                let times = self.view.config.top.confirm_failures;
+                if belief::confirmation(&outcomes) == belief::Confirmation::RunAgain {
+                    let run = self.reruns.confirm(&job, times, outcomes);
+                    self.submit(run);
+                }
+            }
             ExecutorEvent::CachedBuildDiffers(alarm) => {
                 self.alarms.push_back(alarm);
                 if self.alarms.len() > MOST_ALARMS {
@@ -297,7 +304,7 @@ impl Farm {
                 }
             }
             // The daemon takes them out of the view.
-            ExecutorEvent::KernelNotFound { .. } => {}
+            ExecutorEvent::KernelNotFound { .. } | ExecutorEvent::Inherited { .. } => {}
         }
     }
 

@@ -48,6 +48,7 @@ fn find_on(
                 value: i64::from(age).saturating_add(History::nice_in(history, group)),
                 cost: history.map_or(input.default_cost, History::expected),
                 purpose: Purpose::First,
+                inherit: group.inherit,
             })
         })
     })

@@ -20,6 +20,7 @@ pub(crate) fn branch(name: &str, commits: &[u8]) -> Branch {
         max_commits: 50,
         test_duration_nice: 0,
         test_always_passes_nice: 0,
+        inherit: true,
         kernels: Vec::new(),
         env: Env::default(),
     };
@@ -55,5 +56,6 @@ pub(crate) fn job(commit: CommitId, test: &str, subtest: &str) -> PlannedJob {
         value: 0,
         cost: Duration::from_secs(1),
         purpose: Purpose::First,
+        inherit: true,
     }
 }

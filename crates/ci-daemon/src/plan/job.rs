@@ -42,6 +42,8 @@ pub struct PlannedJob {
     pub cost: Duration,
     /// Its purpose.
     pub purpose: Purpose,
+    /// Whether its commit inherits the verdict of another one.
+    pub inherit: bool,
 }
 
 /// The purpose of a job.

@@ -103,6 +103,7 @@ struct BranchData {
 struct PlanLane {
     branch: u32,
     group: Arc<GroupName>,
+    inherit: bool,
     unit: u32,
     /// Indices into the unit's subtests, in listing order.
     subtests: Arc<[u32]>,
@@ -208,6 +209,7 @@ impl Planner {
                         self.lanes.push(PlanLane {
                             branch: branch_at,
                             group: name.clone(),
+                            inherit: group.inherit,
                             unit: unit_at,
                             subtests: subtests.clone(),
                             nice: *nice,
@@ -303,6 +305,7 @@ impl Planner {
                         key: subtest.key.clone(),
                         value: head.value,
                         cost: subtest.cost,
+                        inherit: lane.inherit,
                         purpose: Purpose::First,
                     });
                 }

@@ -76,6 +76,7 @@ fn groups() -> impl Strategy<Value = Vec<Arc<TestGroup>>> {
                     test_duration_nice: adjust * 10,
                     test_always_passes_nice: adjust,
                     max_commits,
+                    inherit: true,
                     kernels: if kernel { vec!["a/b".parse().unwrap(), "c".parse().unwrap()] } else { vec![] },
                     env: env_of(env),
                 })

@@ -3,6 +3,7 @@
 mod chaos;
 mod daemon;
 mod hung;
+mod inherit;
 mod options;
 mod support;
 mod unattended;

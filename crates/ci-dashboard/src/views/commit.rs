@@ -49,6 +49,7 @@ struct CommitPage<'a> {
     suspicious: Vec<SuspiciousLine>,
     suspicious_more: usize,
     note: Option<String>,
+    inherited: Vec<InheritedLine>,
     sections: Vec<Section>,
     groups_heading: String,
     groups: Vec<Group>,
@@ -64,6 +65,13 @@ struct SuspiciousLine {
     subtest: String,
     href: String,
     what: String,
+}
+
+/// The tests of the commit that ran at another one.
+struct InheritedLine {
+    tests: String,
+    href: String,
+    short: String,
 }
 
 struct Headline {
@@ -253,6 +261,7 @@ fn render(
             .collect(),
         suspicious_more: suspicious.len().saturating_sub(SUSPICIOUS_MAX),
         note: note(results, &matching, test, more_groups),
+        inherited: inherited(links, at, &matching),
         sections,
         groups_heading: groups_heading(&folded_rows),
         groups: groups.into_iter().take(GROUPS_MAX).collect(),
@@ -262,6 +271,15 @@ fn render(
         command: failing_command(context, route, shown),
     };
     context.html(&template)
+}
+
+fn inherited(links: Links<'_>, at: Option<&BranchRef>, entries: &[&TestEntry]) -> Vec<InheritedLine> {
+    let line = |(source, tests): (&CommitId, usize)| InheritedLine {
+        tests: if tests == 1 { "1 test".into() } else { format!("{tests} tests") },
+        href: links.commit(at, source.as_str()),
+        short: source.short().to_owned(),
+    };
+    results::sources(entries.iter().copied()).into_iter().map(line).collect()
 }
 
 fn suspicious_line(context: Context<'_>, at: Option<&BranchRef>, pass: &SuspiciousPass) -> SuspiciousLine {

@@ -3,7 +3,7 @@
 use askama::Template;
 use model::{CommitId, Status};
 use results::json::{ControlRow, TestRow, TestView};
-use results::{CommitResults, TestEntry, requests};
+use results::{Attempt, CommitResults, TestEntry, requests};
 
 use super::log::{LogView, load};
 use super::testlist::{host, rate};
@@ -30,7 +30,10 @@ struct TestPage<'a> {
     host: String,
     started: Option<When>,
     kernel: &'a str,
+    suite: String,
+    load: String,
     rate: String,
+    ran_at: Option<SourceLink>,
     commit_href: String,
     short: &'a str,
     subject: String,
@@ -53,6 +56,12 @@ struct TestPage<'a> {
     failing_more: usize,
     artifacts: Vec<ArtifactLine>,
     rerun: Option<RerunForm>,
+}
+
+/// The result at the commit at which an inherited attempt ran.
+struct SourceLink {
+    href: String,
+    short: String,
 }
 
 /// The form for a rerun.
@@ -91,6 +100,7 @@ struct AttemptLine {
     reason: String,
     took: String,
     host: String,
+    load: String,
 }
 
 struct LogTab {
@@ -137,7 +147,10 @@ pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Re
         host: host(entry),
         started: entry.decisive.started.and_then(When::unix),
         kernel: entry.decisive.kernel.as_ref().map_or("", |kernel| kernel.short()),
+        suite: suite(&entry.decisive),
+        load: load_of(&entry.decisive),
         rate: rate(entry),
+        ran_at: ran_at(links, entry),
         commit_href,
         short: test.sha.short(),
         subject: subject(&results.message, 200),
@@ -150,10 +163,7 @@ pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Re
         tone: if entry.status() == Status::Failed { "bad" } else { "warn" },
         controls: controls.iter().map(|control| control_line(links, control)).collect(),
         attempts: attempts(context, test, entry),
-        retries: match entry.others.len() {
-            1 => "1 retry".into(),
-            count => format!("{count} retries"),
-        },
+        retries: retries(entry),
         tabs: tabs(context, test),
         log,
         no_log: no_log(damaged, entry.status()),
@@ -270,7 +280,10 @@ fn before(context: Context<'_>, at: &BranchRef, sha: &CommitId) -> Option<Commit
 fn control_line(links: Links<'_>, control: &ControlRow) -> ControlLine {
     let place = match control.control.as_str() {
         "before" => format!("at the commit before, {}", control.commit.short()),
-        file_system => format!("on {file_system} with the same kernel"),
+        other => match other.strip_prefix("variant ") {
+            Some(variant) => format!("variant {variant} with the same kernel"),
+            None => format!("on {other} with the same kernel"),
+        },
     };
     ControlLine { status: control.status, place, href: links.test(control.commit.as_str(), &control.name) }
 }
@@ -281,7 +294,7 @@ fn attempts(context: Context<'_>, test: &TestRoute, entry: &TestEntry) -> Vec<At
     } else {
         context.store.reader().artifacts(&test.sha, &test.key).unwrap_or_default()
     };
-    let log = |attempt: &results::Attempt| {
+    let log = |attempt: &Attempt| {
         let name = format!("attempt.{}/log.br", attempt.number);
         let base = context.links().test(test.sha.as_str(), test.key.as_str());
         files.iter().any(|file| file.name == name).then(|| format!("{base}{name}"))
@@ -296,8 +309,34 @@ fn attempts(context: Context<'_>, test: &TestRoute, entry: &TestEntry) -> Vec<At
             reason: cut(attempt.crash.as_deref().or(attempt.reason.as_deref()).unwrap_or(""), 300),
             took: Took(attempt.duration).to_string(),
             host: attempt.host.as_ref().map(ToString::to_string).unwrap_or_default(),
+            load: load_of(attempt),
         })
         .collect()
+}
+
+fn ran_at(links: Links<'_>, entry: &TestEntry) -> Option<SourceLink> {
+    let source = entry.decisive.ran_at.as_ref()?;
+    let href = links.verdict(source.as_str(), entry.key.as_str(), Some(entry.status()));
+    Some(SourceLink { href, short: source.short().to_owned() })
+}
+
+/// The number of attempts after the first.
+fn retries(entry: &TestEntry) -> String {
+    match entry.others.len() {
+        1 => "1 retry".into(),
+        count => format!("{count} retries"),
+    }
+}
+
+/// `xfstests 63a297240d1e`.
+fn suite(attempt: &Attempt) -> String {
+    let suite = attempt.conditions.suite.as_ref();
+    suite.map(|suite| format!("{} {}", suite.name, suite.commit.short())).unwrap_or_default()
+}
+
+/// `150 %`.
+fn load_of(attempt: &Attempt) -> String {
+    attempt.conditions.load.map(|percent| format!("{percent} %")).unwrap_or_default()
 }
 
 fn tabs(context: Context<'_>, test: &TestRoute) -> Vec<LogTab> {

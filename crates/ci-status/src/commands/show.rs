@@ -97,6 +97,11 @@ impl Answer for Show {
             (true, _) => writeln!(out, "\n{} in {time}", text::counts(&shown))?,
             (false, count) => writeln!(out, "\n{}; {count} shown", text::counts(&self.all))?,
         }
+        for (source, tests) in results::sources(&results.entries) {
+            let tests = if tests == 1 { "1 test".into() } else { format!("{tests} tests") };
+            let source = text::paint(text::COMMIT, source.short());
+            writeln!(out, "{tests} ran as {source}, with the same kernel and tests")?;
+        }
         if results.entries.is_empty() {
             return Ok(());
         }

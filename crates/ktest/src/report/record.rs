@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use belief::{Confidence, Evidence, FixClaim, FixState};
 use fsx::untrusted::Dir;
-use model::{CommitId, Event, KernelId, SubtestName, TestPath, Verdict};
+use model::{CommitId, Conditions, Event, KernelId, SubtestName, TestPath, Verdict};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use serde::Serialize;
 
@@ -95,6 +95,9 @@ pub struct SubtestRecord {
     pub source: Option<String>,
     /// Its directory, relative to the output directory.
     pub dir: PathBuf,
+    /// What it depended on.
+    #[serde(flatten)]
+    pub conditions: Conditions,
 }
 
 impl Record {
@@ -108,8 +111,8 @@ impl Record {
                 (self.kernel, self.image_hash) = (Some(kernel.clone()), Some(image_hash.clone()));
             }
             Event::BuildFailed { reason } => self.build_failed = Some(reason.clone()),
-            Event::BootStarted { vm, accel } => (self.vms, self.accel) = (*vm, Some(accel.clone())),
-            Event::Verdict { subtest, verdict, duration_ms, crash, source, dir } => {
+            Event::BootStarted { vm, accel, .. } => (self.vms, self.accel) = (*vm, Some(accel.clone())),
+            Event::Verdict { subtest, verdict, duration_ms, crash, source, dir, conditions } => {
                 self.subtests.push(SubtestRecord {
                     subtest: subtest.clone(),
                     verdict: verdict.clone(),
@@ -117,6 +120,7 @@ impl Record {
                     crash: crash.clone(),
                     source: source.clone(),
                     dir: dir.clone(),
+                    conditions: conditions.clone(),
                 });
             }
             Event::Infrastructure { what } => self.infrastructure = Some(what.clone()),
@@ -217,6 +221,7 @@ mod tests {
             crash: None,
             source: None,
             dir: format!("out/fs.x.{}", subtest.replace('/', ".")).into(),
+            conditions: Conditions::default(),
         };
         for event in [
             Event::RunStarted { test: "fs/x".parse().unwrap(), subtests: Vec::new(), commit: None },
@@ -228,7 +233,7 @@ mod tests {
                 fetched: false,
                 duration_ms: 1,
             },
-            Event::BootStarted { vm: 1, accel: "tcg".into() },
+            Event::BootStarted { vm: 1, accel: "tcg".into(), experiment: None },
             verdict("generic/001", Verdict::Passed, 1500),
             verdict("punch", Verdict::Failed { reason: "kernel BUG at <fs/x.c> & \"more\"".into() }, 20),
             verdict("dax", Verdict::NotRun { reason: "no pmem".into() }, 0),

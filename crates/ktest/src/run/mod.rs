@@ -9,10 +9,12 @@ mod cores;
 mod coverage;
 mod crashes;
 mod error;
+mod experiment;
 mod guest_cache;
 mod host;
 mod kernel;
 mod kernel_arg;
+mod load;
 mod machine;
 mod phases;
 mod quota;
@@ -57,8 +59,8 @@ pub async fn run(request: &RunRequest, reporter: &mut Reporter) -> Result<Summar
         Results::new(Out::create(&request.order.test.out, &test, &all)?, reporter, request.for_farm());
     results.set_known(known);
     let declared = listed.declared.as_ref().ok();
-    let suites = declared.map(|declared| suites::used(&declared.rw_images, &listed.host_env));
-    results.set_suites(suites.unwrap_or_default());
+    results.conditions.suite =
+        declared.and_then(|declared| suites::used(&declared.rw_images, &listed.host_env));
     results.summary.claim.clone_from(&request.claim);
     let unlisted = CannotRun::because(format!("{} lists no such subtest", test.file()));
     results.cannot_run(listed.unlisted.iter().cloned(), &unlisted)?;

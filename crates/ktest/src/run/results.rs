@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{ArtifactName, Event, KNOWN_FAILURE, KnownFailure, SubtestName, SuiteVersion, Verdict};
+use model::{ArtifactName, Conditions, Event, KNOWN_FAILURE, KnownFailure, SubtestName, Verdict};
 use testfile::known_issues::{self, Circumstances, KnownIssues, KnownIssuesError};
 use testfile::{HostEnv, TestFile};
 use vm::supervise::FinishedSubtest;
 
 use super::artifacts::before_last_line;
 use super::error::{CannotRun, RunError};
+use super::load;
 use super::summary::Summary;
 use crate::out::{Keep, Out};
 use crate::report::Reporter;
@@ -55,8 +56,8 @@ pub(super) struct Results<'a> {
     pub(super) summary: Summary,
     pub(super) reporter: &'a mut Reporter,
     known: Known,
-    /// The suites with their commits, for the logs.
-    suites: Vec<SuiteVersion>,
+    /// What the verdicts depend on. The load is measured for each.
+    pub(super) conditions: Conditions,
     /// Whether the results are published from the output directory, which is removed afterwards.
     for_farm: bool,
 }
@@ -64,12 +65,7 @@ pub(super) struct Results<'a> {
 impl<'a> Results<'a> {
     pub(super) fn new(out: Out, reporter: &'a mut Reporter, for_farm: bool) -> Self {
         let summary = Summary { out: out.dir().to_path_buf(), ..Summary::default() };
-        Self { out, summary, reporter, known: Known::default(), suites: Vec::new(), for_farm }
-    }
-
-    /// The suites that the subtests are from.
-    pub(super) fn set_suites(&mut self, suites: Vec<SuiteVersion>) {
-        self.suites = suites;
+        Self { out, summary, reporter, known: Known::default(), conditions: Conditions::default(), for_farm }
     }
 
     /// The subtests that are known to fail.
@@ -84,7 +80,7 @@ impl<'a> Results<'a> {
         source: Option<String>,
     ) -> Result<(), RunError> {
         let mut notes = self.collect(&finished);
-        notes.extend(self.suites.iter().map(|suite| format!("suite: {suite}")));
+        notes.extend(self.conditions.suite.iter().map(|suite| format!("suite: {suite}")));
         notes.extend(self.known.apply(&finished.subtest, &mut finished.verdict));
         before_last_line(&mut finished.log, &notes);
         self.out.finished(&finished)?;
@@ -97,7 +93,8 @@ impl<'a> Results<'a> {
             _ => {}
         }
         self.summary.verdicts.push((subtest.clone(), verdict.clone()));
-        self.reporter.event(Event::Verdict { subtest, verdict, duration_ms, crash, source, dir });
+        let conditions = Conditions { load: load::percent(), ..self.conditions.clone() };
+        self.reporter.event(Event::Verdict { subtest, verdict, duration_ms, crash, source, dir, conditions });
         Ok(())
     }
 
@@ -202,7 +199,7 @@ mod tests {
         let mut results = Results::new(out, &mut reporter, false);
         results.set_known(old);
         let suite = format!("xfstests {}", "0123".repeat(10));
-        results.set_suites(vec![suite.parse().unwrap()]);
+        results.conditions.suite = Some(suite.parse().unwrap());
         for (subtest, verdict) in subtests.iter().cloned().zip([failed(), Verdict::Passed]) {
             let log = b"the first line\nthe last line\n".to_vec();
             let finished = FinishedSubtest { subtest, verdict, duration: Duration::ZERO, crash: None, log };

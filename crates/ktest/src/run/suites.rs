@@ -1,6 +1,5 @@
 //! The test suites that a run uses (xfstests, blktests), with the commits of their sources.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use model::{SuiteName, SuiteOrder, SuiteVersion};
@@ -17,28 +16,27 @@ pub(crate) async fn of_order(orders: &[SuiteOrder], cache: &Path) -> Result<Vec<
     Ok(sources)
 }
 
-/// The versions of the suites with one of these disks, if the source is a commit. Reads the disk.
-pub(super) fn used(disks: &[PathBuf], env: &HostEnv) -> Vec<SuiteVersion> {
-    let names: BTreeSet<SuiteName> = disks.iter().filter_map(|disk| suite_of(disk)?.parse().ok()).collect();
-    let version = |name: SuiteName| match fetched(&name, env) {
+/// The version of the suite with one of these disks, if its source is a commit. Reads the disk.
+pub(super) fn used(disks: &[PathBuf], env: &HostEnv) -> Option<SuiteVersion> {
+    let name: SuiteName = disks.iter().find_map(|disk| suite_of(disk)?.parse().ok())?;
+    match fetched(&name, env) {
         Some(source) => source.found.as_ref().map(|(_, version)| version.clone()),
         None => {
             let head = gitio::Repo::open(&source(name.as_str(), env)).and_then(|repo| repo.head()).ok()?;
             Some(SuiteVersion { name, commit: head.commit })
         }
-    };
-    names.into_iter().filter_map(version).collect()
+    }
 }
 
 /// The source that the farm fetched, unless the test group selects another one.
-fn fetched<'a>(name: &SuiteName, env: &'a HostEnv) -> Option<&'a SuiteSource> {
+pub(super) fn fetched<'a>(name: &SuiteName, env: &'a HostEnv) -> Option<&'a SuiteSource> {
     let variable = format!("ktest_{name}");
     let is_chosen = env.env.iter().any(|(name, value)| *name == variable && !value.is_empty());
     env.suites.iter().find(|source| source.name == *name && !is_chosen)
 }
 
 /// The suite of a disk, which lib/suite.sh names `SUITE-NUMBER-HASH.img`.
-fn suite_of(image: &Path) -> Option<&str> {
+pub(super) fn suite_of(image: &Path) -> Option<&str> {
     let name = image.file_name()?.to_str()?.strip_suffix(".img")?;
     let (name, hash) = name.rsplit_once('-')?;
     let (suite, number) = name.rsplit_once('-')?;
@@ -76,9 +74,9 @@ mod tests {
             trust,
             ..HostEnv::default()
         };
-        let (xfstests, line) = (disk("xfstests-3-0123456789ab.img"), vec![version(&commit)]);
+        let (xfstests, line) = (disk("xfstests-3-0123456789ab.img"), Some(version(&commit)));
         assert_eq!(used(&xfstests, &env(Trust::Own, "ktest_xfstests")), line);
-        let none = Vec::<SuiteVersion>::new();
+        let none = None::<SuiteVersion>;
         assert_eq!(
             used(&xfstests, &env(Trust::Sandboxed, "ktest_xfstests")),
             none,
@@ -92,7 +90,7 @@ mod tests {
         let found = Some((deps.path().join("other"), version(&newer)));
         let suites = vec![SuiteSource { name: "xfstests".parse().unwrap(), found }];
         let farm = |variable: &str| HostEnv { suites: suites.clone(), ..env(Trust::Sandboxed, variable) };
-        assert_eq!(used(&xfstests, &farm("x")), [version(&newer)]);
+        assert_eq!(used(&xfstests, &farm("x")), Some(version(&newer)));
         assert_eq!(used(&xfstests, &farm("ktest_xfstests")), line);
     }
 }

@@ -25,7 +25,7 @@ use super::quota::{self, Quota};
 use super::results::Results;
 use super::retry::{Attempt, AttemptEnd, Change, RetryPolicy, supervise};
 use super::vm_dir::{VmDir, open_written};
-use super::{artifacts, crashes, terminal};
+use super::{artifacts, crashes, experiment, terminal};
 use crate::access::Access;
 use crate::live::{self, Live, Published, Ssh};
 
@@ -123,7 +123,8 @@ impl Vms<'_> {
     /// What outlives the guest. A file of this project's library needs it only if it uses clones.
     fn cache(&self) -> Result<Option<GuestCache>, RunError> {
         let Declared { request, file, declared, host_env } = &self.prepared.run;
-        let unused = file.is_none() || declared.marks_with_token && !testfile::has_clones(&host_env.deps_dir);
+        let unused =
+            file.is_none() || declared.marks_with_token && testfile::clones_in(&host_env.deps_dir).is_empty();
         if unused || request.order.dry_run {
             return Ok(None);
         }
@@ -173,6 +174,9 @@ impl Attempt for Vms<'_> {
             return Ok(AttemptEnd::DryRun);
         }
         results.out.file("qemu-command", format!("{command}\n").as_bytes())?;
+        if !self.boot_only {
+            results.conditions.experiment = experiment::key(self.prepared, &machine);
+        }
         let vm = Vm {
             number: self.number,
             prepared: self.prepared,
@@ -236,7 +240,8 @@ impl Vm<'_> {
         subtests: &[SubtestName],
         results: &mut Results<'_>,
     ) -> Result<(AttemptEnd, u32), RunError> {
-        results.reporter.event(Event::BootStarted { vm: self.number, accel: self.accel.to_string() });
+        let (accel, experiment) = (self.accel.to_string(), results.conditions.experiment.clone());
+        results.reporter.event(Event::BootStarted { vm: self.number, accel, experiment });
         let clock = results.reporter.began();
         let boot = Instant::now();
         let protocol = self.protocol.clone();
@@ -279,9 +284,7 @@ impl Vm<'_> {
         drop(terminal);
         [Some(listener), Some(watch), cache_watch].iter().flatten().for_each(JoinHandle::abort);
         self.remove_excess();
-        if let Some(error) = trouble {
-            return Err(error);
-        }
+        trouble.map_or(Ok(()), Err)?;
         if let Some(title) = supervisor.boot_trouble() {
             results.reporter.note(&format!("the kernel reported trouble during the boot: {title}"));
         }

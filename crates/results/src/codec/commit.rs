@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use model::{CommitId, Counts, HostName, KernelId, ResultKey, Status};
+use model::{
+    CommitId, Conditions, Counts, ExperimentKey, HostName, KernelId, ResultKey, Status, SuiteVersion,
+};
 
 use super::{Mark, builder, checked_len, finish, non_empty, open, text, text_words};
 use crate::generated::test_results_capnp as schema;
 use crate::types::{Attempt, CommitResults, TestEntry, duration, millis_of};
 
-const NO_SLOT: u32 = u32::MAX;
+/// An unknown slot or load.
+const UNKNOWN: u32 = u32::MAX;
 
 /// The blob of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +23,17 @@ pub struct CommitBlob {
     pub mark: Mark,
 }
 
-type RunKey<'a> = (Option<&'a HostName>, Option<u32>, Option<&'a KernelId>, Option<&'a str>);
+/// A run, borrowed from one of its attempts.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+struct RunKey<'a> {
+    host: Option<&'a HostName>,
+    slot: Option<u32>,
+    kernel: Option<&'a KernelId>,
+    image: Option<&'a str>,
+    suite: Option<&'a SuiteVersion>,
+    experiment: Option<&'a ExperimentKey>,
+    ran_at: Option<&'a CommitId>,
+}
 
 /// The runs that the attempts of a commit have in common, numbered from 1 in order of appearance.
 #[derive(Default)]
@@ -31,7 +44,7 @@ struct Runs<'a> {
 
 impl<'a> Runs<'a> {
     fn number(&mut self, key: RunKey<'a>) -> u32 {
-        if key == (None, None, None, None) {
+        if key == RunKey::default() {
             return 0;
         }
         let next = u32::try_from(self.list.len() + 1).unwrap_or(0);
@@ -44,7 +57,15 @@ impl<'a> Runs<'a> {
 }
 
 fn run_of(attempt: &Attempt) -> RunKey<'_> {
-    (attempt.host.as_ref(), attempt.slot, attempt.kernel.as_ref(), attempt.image_hash.as_deref())
+    RunKey {
+        host: attempt.host.as_ref(),
+        slot: attempt.slot,
+        kernel: attempt.kernel.as_ref(),
+        image: attempt.image_hash.as_deref(),
+        suite: attempt.conditions.suite.as_ref(),
+        experiment: attempt.conditions.experiment.as_ref(),
+        ran_at: attempt.ran_at.as_ref(),
+    }
 }
 
 fn status_code(status: Status) -> schema::Status {
@@ -89,8 +110,8 @@ fn estimate(message: &str, entries: &[&TestEntry], runs: &Runs<'_>) -> usize {
     let entries: usize = entries
         .iter()
         .map(|entry| {
-            let others: usize = entry.others.iter().map(|other| 10 + attempt_words(other)).sum();
-            14 + text_words(entry.key.as_str())
+            let others: usize = entry.others.iter().map(|other| 11 + attempt_words(other)).sum();
+            15 + text_words(entry.key.as_str())
                 + attempt_words(&entry.decisive)
                 + if others > 0 { others + 1 } else { 0 }
         })
@@ -98,10 +119,13 @@ fn estimate(message: &str, entries: &[&TestEntry], runs: &Runs<'_>) -> usize {
     let runs: usize = runs
         .list
         .iter()
-        .map(|(host, _, kernel, image)| {
-            4 + host.map_or(0, |host| text_words(host.as_str()))
+        .map(|RunKey { host, slot: _, kernel, image, suite, experiment, ran_at }| {
+            7 + host.map_or(0, |host| text_words(host.as_str()))
                 + kernel.map_or(0, |kernel| text_words(kernel.as_str()))
                 + image.map_or(0, text_words)
+                + suite.map_or(0, |suite| text_words(suite.commit.as_str()) + text_words(suite.name.as_str()))
+                + experiment.map_or(0, |experiment| text_words(experiment.as_str()))
+                + ran_at.map_or(0, |commit| text_words(commit.as_str()))
         })
         .sum();
     256 + entries + runs + count + text_words(message)
@@ -155,24 +179,36 @@ pub(crate) fn encode_entries(
         durations.set(at, u32::try_from(entry.decisive.duration.as_millis()).unwrap_or(u32::MAX));
     }
     let mut list = root.reborrow().init_runs(u32::try_from(runs.list.len()).unwrap_or(0));
-    for (at, (host, slot, kernel, image)) in (0..).zip(&runs.list) {
-        let mut run = list.reborrow().get(at);
-        if let Some(host) = host {
-            run.set_host(host.as_str());
-        }
-        run.set_slot(slot.unwrap_or(NO_SLOT));
-        if let Some(kernel) = kernel {
-            run.set_kernel(kernel.as_str());
-        }
-        if let Some(image) = image {
-            run.set_image_hash(*image);
-        }
+    for (at, run) in (0..).zip(&runs.list) {
+        encode_run(list.reborrow().get(at), run);
     }
     let mut list = root.init_entries(count);
     for ((at, entry), (run, other_runs)) in (0..count).zip(entries).zip(&entry_runs) {
         encode_entry(list.reborrow().get(at), entry, *run, other_runs);
     }
     finish(&blob)
+}
+
+fn encode_run(mut out: schema::run::Builder<'_>, run: &RunKey<'_>) {
+    if let Some(host) = run.host {
+        out.set_host(host.as_str());
+    }
+    out.set_slot(run.slot.unwrap_or(UNKNOWN));
+    if let Some(kernel) = run.kernel {
+        out.set_kernel(kernel.as_str());
+    }
+    if let Some(image) = run.image {
+        out.set_image_hash(image);
+    }
+    if let Some(suite) = run.suite {
+        out.set_suite(suite.to_string());
+    }
+    if let Some(experiment) = run.experiment {
+        out.set_experiment(experiment.as_str());
+    }
+    if let Some(commit) = run.ran_at {
+        out.set_inherited_from(commit.as_str());
+    }
 }
 
 fn encode_entry(mut out: schema::test_result::Builder<'_>, entry: &TestEntry, run: u32, other_runs: &[u32]) {
@@ -192,6 +228,7 @@ fn encode_entry(mut out: schema::test_result::Builder<'_>, entry: &TestEntry, ru
     out.set_attempt(decisive.number);
     out.set_log_bytes(decisive.log_bytes);
     out.set_full_log_bytes(decisive.full_log_bytes);
+    out.set_load(decisive.conditions.load.unwrap_or(UNKNOWN));
     if others.is_empty() {
         return;
     }
@@ -215,6 +252,7 @@ fn encode_other(mut out: schema::attempt::Builder<'_>, other: &Attempt, run: u32
     out.set_run(run);
     out.set_log_bytes(other.log_bytes);
     out.set_full_log_bytes(other.full_log_bytes);
+    out.set_load(other.conditions.load.unwrap_or(UNKNOWN));
 }
 
 /// A run of [`Runs`], decoded.
@@ -224,15 +262,21 @@ pub(crate) struct Run {
     pub slot: Option<u32>,
     pub kernel: Option<KernelId>,
     pub image_hash: Option<Arc<str>>,
+    pub suite: Option<SuiteVersion>,
+    pub experiment: Option<ExperimentKey>,
+    pub ran_at: Option<CommitId>,
 }
 
 impl Run {
     pub(super) fn decode(run: schema::run::Reader<'_>) -> capnp::Result<Self> {
         Ok(Self {
             host: non_empty(run.get_host()?).and_then(|host| host.parse().ok()),
-            slot: (run.get_slot() != NO_SLOT).then_some(run.get_slot()),
+            slot: known(run.get_slot()),
             kernel: non_empty(run.get_kernel()?).and_then(|kernel| kernel.parse().ok()),
             image_hash: non_empty(run.get_image_hash()?).map(Into::into),
+            suite: non_empty(run.get_suite()?).and_then(|suite| suite.parse().ok()),
+            experiment: non_empty(run.get_experiment()?).and_then(|experiment| experiment.parse().ok()),
+            ran_at: non_empty(run.get_inherited_from()?).and_then(|commit| commit.parse().ok()),
         })
     }
 }
@@ -290,6 +334,12 @@ pub(super) fn decode_entry(
         image_hash: run.image_hash,
         log_bytes: entry.get_log_bytes(),
         full_log_bytes: entry.get_full_log_bytes(),
+        conditions: Conditions {
+            suite: run.suite,
+            experiment: run.experiment,
+            load: known(entry.get_load()),
+        },
+        ran_at: run.ran_at,
     };
     Ok(Some(TestEntry { key, decisive, others }))
 }
@@ -309,7 +359,17 @@ fn decode_attempt(attempt: schema::attempt::Reader<'_>, runs: &[Run]) -> capnp::
         image_hash: run.image_hash,
         log_bytes: attempt.get_log_bytes(),
         full_log_bytes: attempt.get_full_log_bytes(),
+        conditions: Conditions {
+            suite: run.suite,
+            experiment: run.experiment,
+            load: known(attempt.get_load()),
+        },
+        ran_at: run.ran_at,
     })
+}
+
+fn known(number: u32) -> Option<u32> {
+    (number != UNKNOWN).then_some(number)
 }
 
 fn run_at(runs: &[Run], number: u32) -> Run {

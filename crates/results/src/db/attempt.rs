@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use model::{HostName, KernelId};
+use model::{CommitId, Conditions, ExperimentKey, HostName, KernelId, SuiteVersion};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, Row};
 
 use super::query::{duration, number, status};
@@ -14,15 +14,18 @@ use crate::types::Attempt;
 macro_rules! columns {
     () => {
         "a.n, a.decisive, a.status, a.started, a.duration_ms, a.reason, a.crash, a.host, a.slot, a.kernel, a.image, \
-         a.log_bytes, a.full_log_bytes"
+         a.log_bytes, a.full_log_bytes, a.suite, a.experiment, a.load, a.ran_at"
     };
 }
 pub(super) use columns;
+/// The number of these columns: the index of the first one after them.
+pub(super) const COLUMNS: usize = 17;
 
 /// The names of these columns.
 macro_rules! names {
     () => {
-        "n, decisive, status, started, duration_ms, reason, crash, host, slot, kernel, image, log_bytes, full_log_bytes"
+        "n, decisive, status, started, duration_ms, reason, crash, host, slot, kernel, image, log_bytes, full_log_bytes, \
+         suite, experiment, load, ran_at"
     };
 }
 pub(super) use names;
@@ -74,6 +77,9 @@ pub(super) struct Names<'a> {
     pub(super) host: NameTable<'a, HostName>,
     kernel: NameTable<'a, KernelId>,
     image: NameTable<'a, Arc<str>>,
+    suite: NameTable<'a, SuiteVersion>,
+    experiment: NameTable<'a, ExperimentKey>,
+    commit: NameTable<'a, CommitId>,
 }
 
 impl<'a> Names<'a> {
@@ -85,6 +91,9 @@ impl<'a> Names<'a> {
             image: NameTable::new(connection, "SELECT name FROM image WHERE id = ?1", |text| {
                 Some(text.into())
             })?,
+            suite: NameTable::new(connection, "SELECT name FROM suite WHERE id = ?1", parse)?,
+            experiment: NameTable::new(connection, "SELECT name FROM experiment WHERE id = ?1", parse)?,
+            commit: NameTable::new(connection, "SELECT sha FROM commit_ WHERE id = ?1", parse)?,
         })
     }
 }
@@ -104,6 +113,12 @@ pub(super) fn attempt(row: &Row<'_>, names: &mut Names<'_>) -> Result<(bool, Att
         image_hash: names.image.get(row.get(10)?)?,
         log_bytes: number(row, 11)?,
         full_log_bytes: number(row, 12)?,
+        conditions: Conditions {
+            suite: names.suite.get(row.get(13)?)?,
+            experiment: names.experiment.get(row.get(14)?)?,
+            load: row.get(15)?,
+        },
+        ran_at: names.commit.get(row.get(16)?)?,
     };
     Ok((row.get(1)?, attempt))
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::{BranchRef, CommitId, Counts, HostName, KernelId, ResultKey, Status};
+use model::{BranchRef, CommitId, Conditions, Counts, ExperimentKey, HostName, KernelId, ResultKey, Status};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, params};
 
 use super::attempt::names;
@@ -32,7 +32,7 @@ macro_rules! insert {
             $table,
             " (commit_, test, ",
             names!(),
-            ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
+            ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)"
         )
     };
 }
@@ -211,6 +211,13 @@ impl Batch<'_> {
         Ok(name!(connection, ids.images, "image", "name", image))
     }
 
+    /// Records that a commit inherits an attempt. Returns the number of the commit at which it ran.
+    fn heir(&mut self, source: &CommitId, commit: i64) -> Result<i64> {
+        let source = self.commit(source)?;
+        self.run("INSERT OR IGNORE INTO heir VALUES (?1, ?2)", [source, commit])?;
+        Ok(source)
+    }
+
     /// Adds an attempt. If it gives the verdict, it replaces the previous decisive attempt of the test.
     pub fn attempt(
         &mut self,
@@ -221,9 +228,15 @@ impl Batch<'_> {
     ) -> Result<()> {
         let (known, test) = (self.known(commit)?, self.test(key)?);
         let commit = known.id;
+        let ran_at = attempt.ran_at.as_ref().map(|source| self.heir(source, commit)).transpose()?;
         let (host, kernel) = (self.host(attempt.host.as_ref())?, self.kernel(attempt.kernel.as_ref())?);
         let image = self.image(attempt.image_hash.as_deref())?;
+        let Conditions { suite, experiment, load } = &attempt.conditions;
         let Self { connection, ids, .. } = self;
+        let suite = suite.as_ref().map(ToString::to_string);
+        let suite = name!(connection, ids.suites, "suite", "name", suite.as_deref());
+        let experiment = experiment.as_ref().map(ExperimentKey::as_str);
+        let experiment = name!(connection, ids.experiments, "experiment", "name", experiment);
         let crash = name!(connection, ids.crashes, "crash", "title", attempt.crash.as_deref());
         self.crashed.extend(crash.map(|crash| (commit, crash)));
         let is_copied = self.is_copied(known, test);
@@ -248,7 +261,11 @@ impl Batch<'_> {
             kernel,
             image,
             integer(attempt.log_bytes),
-            integer(attempt.full_log_bytes)
+            integer(attempt.full_log_bytes),
+            suite,
+            experiment,
+            load,
+            ran_at
         ];
         run_kept(&mut self.add_attempt, self.connection, insert!("attempt"), row)?;
         if is_copied {
@@ -349,6 +366,7 @@ impl Batch<'_> {
         self.run("DELETE FROM file WHERE commit_ = ?1", [id])?;
         self.run("DELETE FROM build WHERE commit_ = ?1", [id])?;
         self.run("DELETE FROM directory WHERE commit_ = ?1", [id])?;
+        self.run("DELETE FROM heir WHERE commit_ = ?1", [id])?;
         self.ids.unpublished.remove(&id);
         self.run("DELETE FROM unpublished WHERE commit_ = ?1", [id])?;
         self.run(
@@ -358,7 +376,8 @@ impl Batch<'_> {
         )?;
         self.ids.commits.remove(commit);
         self.run(
-            "DELETE FROM commit_ WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM branch_commit WHERE commit_ = ?1)",
+            "DELETE FROM commit_ WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM branch_commit WHERE commit_ = ?1) \
+             AND NOT EXISTS (SELECT 1 FROM heir WHERE source = ?1)",
             [id],
         )
         .map(drop)

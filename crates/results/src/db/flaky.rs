@@ -3,7 +3,7 @@
 use model::{BranchRef, ResultKey};
 use rusqlite::{Connection, Result, params};
 
-use super::attempt::{NameTable, Names, attempt, columns, parse};
+use super::attempt::{COLUMNS, NameTable, Names, attempt, columns, parse};
 use super::batch::integer;
 use super::history::branch_id;
 use crate::flaky::AtCommit;
@@ -34,7 +34,8 @@ pub fn attempts(connection: &Connection, at: &BranchRef) -> Result<Option<Vec<(R
     while let Some(row) = rows.next()? {
         let (decisive, attempt) = attempt(row, &mut names)?;
         // Names that are not valid are left out.
-        let (Some(commit), Some(key)) = (commits.get(row.get(13)?)?, tests.get(row.get(14)?)?) else {
+        let (Some(commit), Some(key)) = (commits.get(row.get(COLUMNS)?)?, tests.get(row.get(COLUMNS + 1)?)?)
+        else {
             continue;
         };
         match found.last_mut().filter(|(of, (at, _))| *of == key && *at == commit) {

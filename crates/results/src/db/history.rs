@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use model::{BranchRef, CommitId, ResultKey};
 use rusqlite::{Connection, OptionalExtension, Result};
 
-use super::attempt::{NameTable, Names, attempt, columns, parse};
+use super::attempt::{COLUMNS, NameTable, Names, attempt, columns, parse};
 use crate::types::{Attempt, CrashEntry, HistoryEntry, TestEntry};
 
 /// The attempts of a test at a range of commits in the table in the order of tests, and those that are not copied to it.
@@ -111,7 +111,7 @@ impl Listing {
         let mut select = connection.prepare_cached(HISTORY)?;
         let mut rows = select.query([&test, range.start(), range.end()])?;
         while let Some(row) = rows.next()? {
-            let commit: i64 = row.get(13)?;
+            let commit: i64 = row.get(COLUMNS)?;
             // Most rows are in the order of the commits.
             let found = match listed.get(next) {
                 Some((of, _)) if *of == commit => Ok(next),

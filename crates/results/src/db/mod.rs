@@ -12,6 +12,7 @@ mod facets;
 mod files;
 pub mod flaky;
 pub mod history;
+pub mod inherit;
 mod log;
 mod notes;
 mod query;
@@ -39,9 +40,9 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 
 /// The version of the schema, in `user_version`.
-const VERSION: i64 = 8;
+const VERSION: i64 = 9;
 /// Entry N is the step from version N to N + 1.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
@@ -50,6 +51,7 @@ const MIGRATIONS: [&str; 8] = [
     include_str!("schema/6.sql"),
     include_str!("schema/7.sql"),
     include_str!("schema/8.sql"),
+    include_str!("schema/9.sql"),
 ];
 const VIEWS: &str = include_str!("schema/views.sql");
 /// `application_id`: "ktst".
@@ -72,6 +74,8 @@ struct Ids {
     hosts: HashMap<String, i64>,
     kernels: HashMap<String, i64>,
     images: HashMap<String, i64>,
+    suites: HashMap<String, i64>,
+    experiments: HashMap<String, i64>,
     /// The rows of `unpublished` that this process added.
     unpublished: HashSet<i64>,
 }

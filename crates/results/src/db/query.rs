@@ -8,7 +8,7 @@ use model::{BranchRef, CommitId, Counts, Status};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::Database;
-use super::attempt::{Names, attempt, columns};
+use super::attempt::{COLUMNS, Names, attempt, columns};
 use crate::error::{Error, Result};
 use crate::types::{Attempt, BranchEntry, DURATION_MAX, Summary, TestDuration, TestEntry};
 
@@ -64,7 +64,7 @@ fn attempts(connection: &Connection, commit: i64) -> rusqlite::Result<Vec<(Strin
     let mut select = connection.prepare_cached(ATTEMPTS)?;
     let rows = select.query_map([commit], |row| {
         let (decisive, attempt) = attempt(row, &mut names)?;
-        Ok((row.get(13)?, decisive, attempt))
+        Ok((row.get(COLUMNS)?, decisive, attempt))
     })?;
     rows.collect()
 }

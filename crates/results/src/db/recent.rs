@@ -11,8 +11,9 @@ use crate::types::RecentRun;
 
 const NOT_COPIED: &str = "SELECT id FROM commit_ INDEXED BY commit_not_in_history \
     WHERE has_results = 1 AND in_history < 2 ORDER BY id DESC";
-const OF_COMMIT: &str = "SELECT test, host, duration_ms FROM attempt WHERE commit_ = ?1 AND status IN (?2, ?3) ORDER BY test, n DESC";
-const OF_TEST: &str = "SELECT commit_, host, duration_ms FROM history WHERE test = ?1 AND status IN (?2, ?3) \
+const OF_COMMIT: &str = "SELECT test, host, duration_ms FROM attempt WHERE commit_ = ?1 AND status IN (?2, ?3) AND ran_at IS NULL \
+    ORDER BY test, n DESC";
+const OF_TEST: &str = "SELECT commit_, host, duration_ms FROM history WHERE test = ?1 AND status IN (?2, ?3) AND ran_at IS NULL \
     ORDER BY commit_ DESC, n DESC LIMIT ?4";
 
 /// Calls `each` for every test that passed or failed, with its newest runs, newest commit first, at most `most`. Commits are

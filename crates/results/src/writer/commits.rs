@@ -43,7 +43,7 @@ pub struct Change {
 
 #[derive(Debug)]
 enum Undo {
-    Entry(ResultKey, Option<TestEntry>),
+    Entry(ResultKey, Option<Box<TestEntry>>),
     Message(String),
 }
 
@@ -175,12 +175,12 @@ impl Commits {
         };
         let undo = match key {
             None => Undo::Message(state.message.clone()),
-            Some(key) => Undo::Entry(key.clone(), state.entries().get(key).cloned()),
+            Some(key) => Undo::Entry(key.clone(), state.entries().get(key).cloned().map(Box::new)),
         };
         let effect = state.apply(record);
         let entry = key.and_then(|key| state.entries().get(key));
         if let Undo::Entry(_, old) = &undo {
-            facets.change(commit, old.as_ref(), entry);
+            facets.change(commit, old.as_deref(), entry);
         }
         let ended = entry.is_some_and(|entry| entry.decisive.status.is_final());
         let retried = entry.is_some_and(|entry| !entry.others.is_empty());
@@ -207,7 +207,7 @@ impl Commits {
     pub fn undo(&mut self, change: Change) {
         let Some(Loaded { state, .. }) = self.loaded.get_mut(&change.commit) else { return };
         match change.undo {
-            Undo::Entry(key, entry) => state.restore(&key, entry),
+            Undo::Entry(key, entry) => state.restore(&key, entry.map(|entry| *entry)),
             Undo::Message(message) => state.message = message,
         }
     }

@@ -207,7 +207,7 @@ impl Writer {
     /// Records a verdict. When this returns `Ok`, the verdict is durable; concurrent callers share an fsync. The first
     /// attempt that ran is decisive; the others are stored in addition to it.
     pub async fn record(&self, record: VerdictRecord) -> Result<Recorded> {
-        let recorded = self.ask(|reply| Command::Record(Record::Verdict(record.cut()), reply)).await?;
+        let recorded = self.ask(|reply| Command::Record(Record::Verdict(record.cut().into()), reply)).await?;
         recorded.ok_or(Error::Closed)
     }
 

@@ -51,7 +51,9 @@ if [[ $repo == debian/gone ]]; then
 	finish 125
 fi
 event '"kernel_ready","kernel":"'"$(printf %064d 7)"'","image_hash":"beef","cached":true,"duration_ms":1'
-event '"boot_started","vm":1,"accel":"tcg"'
+experiment=
+[[ ! -e $fake/experiment ]] || experiment=",\"experiment\":\"$(<"$fake/experiment")\""
+event "\"boot_started\",\"vm\":1,\"accel\":\"tcg\"$experiment"
 mkdir -p "$out/out"
 for subtest in "${subtests[@]}"; do
 	echo "$commit $test $subtest" >>"$fake/ran"
@@ -84,7 +86,7 @@ for subtest in "${subtests[@]}"; do
 		echo "all of $subtest" | tee "$out/$dir/artifacts"/{full,out.bad,crash,status} >/dev/null
 		ln -s "$fake/ran" "$out/$dir/artifacts/link"
 	fi
-	event "\"verdict\",\"subtest\":\"$subtest\",\"status\":$status,\"duration_ms\":1500,\"dir\":\"$dir\""
+	event "\"verdict\",\"subtest\":\"$subtest\",\"status\":$status,\"duration_ms\":1500,\"dir\":\"$dir\"$experiment"
 	if [[ $mode == *flaky* && ! -e $fake/flaked ]]; then
 		touch "$fake/flaked"
 		event '"infrastructure","what":"the disk is full"'

@@ -82,6 +82,11 @@ impl Farm {
         self.write("fake/delay", seconds, 0o644);
     }
 
+    /// Sets what runs depend on.
+    pub fn experiment(&self, key: &str) {
+        self.write("fake/experiment", key, 0o644);
+    }
+
     /// Prevents subtests from ending, or lets them end.
     pub fn hold(&self, held: bool) {
         if held {

@@ -1,0 +1,64 @@
+//! Commits with the same source tree, and those that inherit attempts.
+
+use model::{BranchRef, CommitId};
+use rusqlite::{Connection, OptionalExtension, Result};
+
+/// The commits of a branch without results, each with the newest other commit with results that has the same source tree.
+const TWINS: &str = "SELECT h.sha, s.sha FROM user u JOIN branch b ON b.user = u.id AND b.name = ?2 \
+    CROSS JOIN branch_commit l ON l.branch = b.id CROSS JOIN commit_ h ON h.id = l.commit_ AND h.has_results = 0 \
+    CROSS JOIN commit_ s ON s.id = (SELECT max(id) FROM commit_ WHERE tree = h.tree AND id <> h.id AND has_results = 1) \
+    WHERE u.name = ?1 ORDER BY l.position DESC";
+const HEIRS: &str =
+    "SELECT s.sha, h.sha FROM heir i JOIN commit_ s ON s.id = i.source JOIN commit_ h ON h.id = i.commit_";
+const RAN_AT: &str = "SELECT max(sha) FROM commit_ WHERE id IN (SELECT ran_at FROM attempt \
+    WHERE commit_ = (SELECT id FROM commit_ WHERE sha = ?1) AND test = (SELECT id FROM test WHERE key = ?2))";
+
+/// The commits of a branch without results, each with another commit that has results and the same source tree.
+pub fn twins(connection: &Connection, branch: &BranchRef) -> Result<Vec<(CommitId, CommitId)>> {
+    pairs(connection, TWINS, [branch.user.as_str(), branch.branch.as_str()])
+}
+
+/// The newest commit at which a test has a verdict in an experiment: 1 to 3 are Passed, Failed and Not run.
+const VERDICT: &str = "SELECT c.sha FROM attempt a INDEXED BY attempt_by_experiment JOIN commit_ c ON c.id = a.commit_ \
+    WHERE a.experiment = (SELECT id FROM experiment WHERE name = ?1) AND a.experiment IS NOT NULL AND a.ran_at IS NULL \
+    AND a.decisive = 1 AND a.test = (SELECT id FROM test WHERE key = ?2) AND a.status BETWEEN 1 AND 3 AND c.sha <> ?3 \
+    ORDER BY a.commit_ DESC LIMIT 1";
+
+/// The newest commit other than this one at which a test has a verdict in an experiment.
+pub fn same_experiment(
+    connection: &Connection,
+    commit: &CommitId,
+    test: &str,
+    experiment: &str,
+) -> Result<Option<CommitId>> {
+    let sha = connection
+        .prepare_cached(VERDICT)?
+        .query_row([experiment, test, commit.as_str()], |row| row.get::<_, String>(0))
+        .optional()?;
+    Ok(sha.and_then(|sha| sha.parse().ok()))
+}
+
+/// The commits at which inherited attempts ran, each with a commit that inherits them.
+pub fn heirs(connection: &Connection) -> Result<Vec<(CommitId, CommitId)>> {
+    pairs(connection, HEIRS, [])
+}
+
+/// The commit at which the inherited attempts of a test ran.
+pub fn ran_at(connection: &Connection, commit: &CommitId, test: &str) -> Result<Option<CommitId>> {
+    let sha = connection
+        .prepare_cached(RAN_AT)?
+        .query_row([commit.as_str(), test], |row| row.get::<_, Option<String>>(0))?;
+    Ok(sha.and_then(|sha| sha.parse().ok()))
+}
+
+/// Pairs of commits. Names that are not valid are left out.
+fn pairs(
+    connection: &Connection,
+    sql: &str,
+    values: impl rusqlite::Params,
+) -> Result<Vec<(CommitId, CommitId)>> {
+    let mut select = connection.prepare_cached(sql)?;
+    let rows = select.query_map(values, |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    let parsed = rows.map(|row| row.map(|(one, other)| Some((one.parse().ok()?, other.parse().ok()?))));
+    parsed.filter_map(Result::transpose).collect()
+}

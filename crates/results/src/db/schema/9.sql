@@ -1,0 +1,28 @@
+-- Version 9: what an attempt depended on other than the commit.
+
+-- A test suite and the commit of its source: `xfstests 0123...`.
+CREATE TABLE suite (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+-- What a run depends on, SHA-256 in hexadecimal.
+CREATE TABLE experiment (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+
+ALTER TABLE attempt ADD COLUMN suite INTEGER REFERENCES suite (id);
+ALTER TABLE attempt ADD COLUMN experiment INTEGER REFERENCES experiment (id);
+-- The load of the host when the attempt ended, in percent of its processors.
+ALTER TABLE attempt ADD COLUMN load INTEGER;
+-- The commit at which it ran, if this commit has the same source tree and inherits the attempt.
+ALTER TABLE attempt ADD COLUMN ran_at INTEGER REFERENCES commit_ (id);
+ALTER TABLE history ADD COLUMN suite INTEGER REFERENCES suite (id);
+ALTER TABLE history ADD COLUMN experiment INTEGER REFERENCES experiment (id);
+ALTER TABLE history ADD COLUMN load INTEGER;
+ALTER TABLE history ADD COLUMN ran_at INTEGER REFERENCES commit_ (id);
+
+-- The commits that inherit attempts, and those at which these ran, which are kept as long as the heirs.
+CREATE TABLE heir (
+    source INTEGER NOT NULL REFERENCES commit_ (id),
+    commit_ INTEGER NOT NULL REFERENCES commit_ (id),
+    PRIMARY KEY (source, commit_)
+) STRICT, WITHOUT ROWID;
+-- The verdicts of an experiment, at the commits at which they ran.
+CREATE INDEX attempt_by_experiment ON attempt (experiment, test)
+    WHERE experiment IS NOT NULL AND ran_at IS NULL AND decisive = 1;
+CREATE INDEX commit_by_tree ON commit_ (tree) WHERE tree IS NOT NULL;

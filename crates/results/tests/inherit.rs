@@ -1,0 +1,86 @@
+//! Commits with the same source tree, and attempts that a commit inherits.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use model::{CommitId, Conditions, Verdict};
+use results::retention::Policy;
+use results::{CommitDetails, Reader, VerdictRecord, Writer};
+
+fn commit(digit: char) -> CommitId {
+    String::from(digit).repeat(40).parse().unwrap()
+}
+
+fn record(of: &CommitId, key: &str, ran_at: Option<&CommitId>) -> VerdictRecord {
+    let verdict = Verdict::Failed { reason: "lost".into() };
+    let conditions = Conditions {
+        suite: Some(format!("xfstests {}", "5".repeat(40)).parse().unwrap()),
+        experiment: Some("e".repeat(64).parse().unwrap()),
+        load: Some(150),
+    };
+    VerdictRecord {
+        host: Some("farm1".parse().unwrap()),
+        conditions,
+        ran_at: ran_at.cloned(),
+        ..VerdictRecord::new(of.clone(), key.parse().unwrap(), verdict, Duration::from_secs(2))
+    }
+}
+
+/// Lists commits with their trees, newest first.
+async fn list(writer: &Writer, commits: &[(char, &str)]) {
+    let listing = commits.iter().map(|(id, _)| (commit(*id), format!("commit {id}"))).collect();
+    writer.set_branch(&"kmo/next".parse().unwrap(), listing).await.unwrap();
+    let details = commits
+        .iter()
+        .map(|(id, tree)| (commit(*id), CommitDetails { tree: (*tree).into(), author: "A".into(), date: 1 }));
+    writer.set_details(details.collect()).await.unwrap();
+}
+
+async fn remove_old(dir: &Path) -> Vec<CommitId> {
+    let writer = Writer::open(dir).unwrap();
+    let plan = writer.plan_retention(Policy { commits: 1, rest: Duration::ZERO }).unwrap();
+    let removed = plan.remove.iter().map(|removal| removal.commit.clone()).collect();
+    writer.apply(plan).await.unwrap();
+    writer.close().await.unwrap();
+    removed
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_heir_keeps_the_results_of_its_source() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b, c) = (commit('a'), commit('b'), commit('c'));
+    let branch = "kmo/next".parse().unwrap();
+    let writer = Writer::open(dir.path()).unwrap();
+    list(&writer, &[('a', "tree 1"), ('c', "tree 2")]).await;
+    for commit in [&a, &c] {
+        writer.record(record(commit, "t.x", None)).await.unwrap();
+    }
+    list(&writer, &[('b', "tree 1"), ('d', "tree 3")]).await;
+    assert_eq!(writer.reader().twins(&branch), [(b.clone(), a.clone())]);
+    writer.record(record(&b, "t.x", Some(&a))).await.unwrap();
+    assert_eq!(writer.reader().twins(&branch), [], "it has results now");
+    writer.close().await.unwrap();
+
+    // From the database and from the published file.
+    let reader = Reader::open(dir.path()).unwrap();
+    let key = "t.x".parse().unwrap();
+    let published = reader.commit(&b).unwrap().unwrap().get(&key).unwrap().clone();
+    assert_eq!(published.decisive.ran_at, Some(a.clone()));
+    assert_eq!(published.decisive.conditions, record(&a, "t.x", None).conditions);
+    assert_eq!(reader.entry(&b, &key).unwrap(), Some(published.clone()));
+    let history = reader.history(&branch, &key).unwrap().unwrap();
+    assert_eq!(history[0].entry, Some(published));
+    let durations = reader.durations().unwrap();
+    assert_eq!(durations[0].nr, 2, "the run of an heir does not count again");
+    let mut recent = Vec::new();
+    reader.recent_runs(20, &mut |_, runs| recent.push(runs.len()));
+    assert_eq!(recent, [2]);
+
+    assert_eq!(remove_old(dir.path()).await, [c]);
+    let writer = Writer::open(dir.path()).unwrap();
+    list(&writer, &[('e', "tree 4")]).await;
+    writer.close().await.unwrap();
+    assert_eq!(remove_old(dir.path()).await, [a, b]);
+}

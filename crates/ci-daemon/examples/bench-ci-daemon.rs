@@ -1,4 +1,4 @@
-//! Measures the planner on a matrix of 4,000,000 jobs. Prints `name value unit` lines: `cargo run --release -p
+//! Measures the planner on a matrix of 4,000,000 jobs, and what an amended commit costs. Prints `name value unit` lines: `cargo run --release -p
 //! ci-daemon --example bench-ci-daemon`.
 //!
 //! The matrix is 4 branches x 50 commits x 200 test files x 100 subtests. The newest 10 commits of each branch have all
@@ -23,6 +23,9 @@ use model::{CommitId, Env, ResultKey, Status, TestPath};
 use results::codec::{Mark, encode_commit, encode_durations};
 use results::{CommitResults, TestDuration, TestEntry, Writer};
 
+#[path = "support/amend.rs"]
+mod amend;
+
 const BRANCHES: usize = 4;
 const COMMITS: usize = 50;
 const COMPLETE: usize = 10;
@@ -32,8 +35,10 @@ const WINDOW: usize = 2000;
 const WARM: usize = 50;
 
 fn main() -> Result<()> {
-    if let Some(dir) = std::env::args_os().nth(1) {
-        return measure(dir.as_ref());
+    match std::env::args_os().nth(1) {
+        Some(word) if word == amend::DAEMON => return amend::daemon(std::env::args_os().skip(2)),
+        Some(dir) => return measure(dir.as_ref()),
+        None => amend::measure()?,
     }
     let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR"))?;
     prepare(dir.path())?;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use config::Config;
 use futures_util::future::join_all;
-use model::{BranchRef, CommitId, ResultKey, Status, Verdict};
+use model::{BranchRef, CommitId, ResultKey, Status, TrustDomain, Verdict};
 use results::{Attempt, TestEntry, VerdictRecord, Writer};
 
 use crate::plan::units_of;
@@ -15,8 +15,10 @@ use crate::plan::units_of;
 pub async fn inherit(writer: &Writer, config: &Config, branches: &[BranchRef]) -> Vec<CommitId> {
     let mut heirs = Vec::new();
     for branch in branches {
-        for (heir, source) in writer.reader().twins(branch) {
-            match of_commit(writer, config, branch, &heir, &source).await {
+        let is_base = config.branch(branch).is_some_and(|branch| branch.base_cache);
+        let domain = TrustDomain::of_branch(config.top.trust, branch, is_base);
+        for (heir, source) in writer.reader().twins(branch, &domain) {
+            match of_commit(writer, config, (branch, &domain), &heir, &source).await {
                 Ok(0) => {}
                 Ok(tests) => {
                     tracing::info!(
@@ -37,7 +39,7 @@ pub async fn inherit(writer: &Writer, config: &Config, branches: &[BranchRef]) -
 async fn of_commit(
     writer: &Writer,
     config: &Config,
-    branch: &BranchRef,
+    (branch, domain): (&BranchRef, &TrustDomain),
     heir: &CommitId,
     source: &CommitId,
 ) -> results::Result<usize> {
@@ -50,14 +52,14 @@ async fn of_commit(
     };
     let entries: Vec<(CommitId, TestEntry)> =
         results.entries.into_iter().filter(is_inherited).map(|entry| (source.clone(), entry)).collect();
-    record(writer, heir, &entries).await?;
+    record(writer, (heir, domain), &entries).await?;
     Ok(entries.len())
 }
 
 /// Records that a commit inherits the results of tests at other commits, with all attempts.
 pub async fn record(
     writer: &Writer,
-    heir: &CommitId,
+    heir: (&CommitId, &TrustDomain),
     entries: &[(CommitId, TestEntry)],
 ) -> results::Result<()> {
     let most = entries.iter().map(|(_, entry)| entry.attempts()).max().unwrap_or(0);
@@ -84,7 +86,12 @@ fn prefixes(config: &Config, branch: &BranchRef) -> BTreeSet<String> {
 
 /// The record of an inherited attempt; `None` if it has no verdict. It names the commit at which the attempt ran, also if
 /// `source` inherited it.
-fn attempt(heir: &CommitId, source: &CommitId, key: &ResultKey, attempt: &Attempt) -> Option<VerdictRecord> {
+fn attempt(
+    (heir, domain): (&CommitId, &TrustDomain),
+    source: &CommitId,
+    key: &ResultKey,
+    attempt: &Attempt,
+) -> Option<VerdictRecord> {
     let verdict = Verdict::of(attempt.status, attempt.reason.clone())?;
     Some(VerdictRecord {
         started: attempt.started,
@@ -94,6 +101,7 @@ fn attempt(heir: &CommitId, source: &CommitId, key: &ResultKey, attempt: &Attemp
         kernel: attempt.kernel.clone(),
         image_hash: attempt.image_hash.as_deref().map(Into::into),
         conditions: attempt.conditions.clone(),
+        domain: Some(domain.clone()),
         ran_at: Some(attempt.ran_at.clone().unwrap_or_else(|| source.clone())),
         ..VerdictRecord::new(heir.clone(), key.clone(), verdict, attempt.duration)
     })

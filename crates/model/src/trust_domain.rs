@@ -20,6 +20,15 @@ impl TrustDomain {
     pub fn base() -> Self {
         Self("base".into())
     }
+
+    /// The domain of a branch of a farm, in which those of [`TrustScope::All`] have a name too.
+    #[must_use]
+    pub fn of_branch(scope: TrustScope, branch: &BranchRef, is_base: bool) -> Self {
+        match is_base {
+            true => Self::base(),
+            false => scope.domain(branch).unwrap_or_else(|| Self("all".into())),
+        }
+    }
 }
 
 impl FromStr for TrustDomain {

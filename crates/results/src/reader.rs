@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use model::{BranchName, BranchRef, CommitId, ExperimentKey, ResultKey, StatusSnapshot, UserName};
+use model::{
+    BranchName, BranchRef, CommitId, ExperimentKey, ResultKey, StatusSnapshot, TrustDomain, UserName,
+};
 
 use crate::branch_file;
 use crate::codec::{self, Aligned, BlobColumns, KnownNames};
@@ -213,11 +215,11 @@ impl Reader {
         Ok(text.map(|text| text.lines().filter_map(|line| line.trim().parse().ok()).collect()))
     }
 
-    /// The commits of a branch without results, each with another commit that has results and the same source tree. Reads
-    /// the database; without one, there are none.
+    /// The commits of a branch without results, each with another commit that has the same source tree, and results of this
+    /// trust domain or of [`TrustDomain::base`] only. Reads the database; without one, there are none.
     #[must_use]
-    pub fn twins(&self, branch: &BranchRef) -> Vec<(CommitId, CommitId)> {
-        self.database.query(|connection| db::inherit::twins(connection, branch)).unwrap_or_default()
+    pub fn twins(&self, branch: &BranchRef, domain: &TrustDomain) -> Vec<(CommitId, CommitId)> {
+        self.database.query(|connection| db::inherit::twins(connection, branch, domain)).unwrap_or_default()
     }
 
     /// The results of a test in an experiment at the newest other commit at which it ran. Reads the database.

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use model::{
     CommitId, Conditions, Counts, Env, HostName, KernelId, KnownFailure, ResultKey, Status, StoreKernel,
-    SubtestName, TestPath, Verdict,
+    SubtestName, TestPath, TrustDomain, Verdict,
 };
 use serde::{Deserialize, Serialize};
 
@@ -263,6 +263,9 @@ pub struct VerdictRecord {
     /// The commit at which it ran, if `commit` inherits the attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ran_at: Option<CommitId>,
+    /// The trust domain of the batch, if it is known.
+    #[serde(skip)]
+    pub domain: Option<TrustDomain>,
     /// The parts of the key, if they are known.
     #[serde(skip)]
     pub parts: Option<Box<TestParts>>,
@@ -285,6 +288,7 @@ impl VerdictRecord {
             image_hash: None,
             conditions: Conditions::default(),
             ran_at: None,
+            domain: None,
             parts: None,
         }
     }

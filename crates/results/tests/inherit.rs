@@ -5,12 +5,16 @@
 use std::path::Path;
 use std::time::Duration;
 
-use model::{CommitId, Conditions, Verdict};
+use model::{CommitId, Conditions, TrustDomain, Verdict};
 use results::retention::Policy;
 use results::{CommitDetails, Reader, VerdictRecord, Writer};
 
 fn commit(digit: char) -> CommitId {
     String::from(digit).repeat(40).parse().unwrap()
+}
+
+fn domain() -> TrustDomain {
+    "user/kmo".parse().unwrap()
 }
 
 fn record(of: &CommitId, key: &str, ran_at: Option<&CommitId>) -> VerdictRecord {
@@ -24,6 +28,7 @@ fn record(of: &CommitId, key: &str, ran_at: Option<&CommitId>) -> VerdictRecord 
         host: Some("farm1".parse().unwrap()),
         conditions,
         ran_at: ran_at.cloned(),
+        domain: Some(domain()),
         ..VerdictRecord::new(of.clone(), key.parse().unwrap(), verdict, Duration::from_secs(2))
     }
 }
@@ -58,9 +63,9 @@ async fn an_heir_keeps_the_results_of_its_source() {
         writer.record(record(commit, "t.x", None)).await.unwrap();
     }
     list(&writer, &[('b', "tree 1"), ('d', "tree 3")]).await;
-    assert_eq!(writer.reader().twins(&branch), [(b.clone(), a.clone())]);
+    assert_eq!(writer.reader().twins(&branch, &domain()), [(b.clone(), a.clone())]);
     writer.record(record(&b, "t.x", Some(&a))).await.unwrap();
-    assert_eq!(writer.reader().twins(&branch), [], "it has results now");
+    assert_eq!(writer.reader().twins(&branch, &domain()), [], "it has results now");
     writer.close().await.unwrap();
 
     // From the database and from the published file.
@@ -83,4 +88,30 @@ async fn an_heir_keeps_the_results_of_its_source() {
     list(&writer, &[('e', "tree 4")]).await;
     writer.close().await.unwrap();
     assert_eq!(remove_old(dir.path()).await, [a, b]);
+}
+
+/// Another domain could have built another kernel from the same tree.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn results_of_another_domain_are_not_inherited() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (commit('a'), commit('b'));
+    let branch = "kmo/next".parse().unwrap();
+    let writer = Writer::open(dir.path()).unwrap();
+    list(&writer, &[('a', "tree"), ('b', "tree")]).await;
+    let twins = |domain: &str| writer.reader().twins(&branch, &domain.parse().unwrap());
+    let of_domain = |key: &str, domain: Option<&str>| VerdictRecord {
+        domain: domain.map(|domain| domain.parse().unwrap()),
+        ..record(&a, key, None)
+    };
+    writer.record(of_domain("t.x", None)).await.unwrap();
+    assert_eq!(twins("user/kmo"), [], "an unknown domain");
+    writer.record(of_domain("t.y", Some("base"))).await.unwrap();
+    assert_eq!(
+        (twins("user/kmo"), twins("user/eve")),
+        (vec![(b.clone(), a.clone())], vec![(b.clone(), a.clone())])
+    );
+    writer.record(of_domain("t.z", Some("user/kmo"))).await.unwrap();
+    assert_eq!((twins("user/kmo"), twins("user/eve")), (vec![(b, a.clone())], vec![]));
+    writer.record(of_domain("t.z", Some("user/eve"))).await.unwrap();
+    assert_eq!((twins("user/kmo"), twins("user/eve")), (vec![], vec![]));
 }

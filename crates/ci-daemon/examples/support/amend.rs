@@ -88,7 +88,8 @@ async fn fill(dir: &Path, repo: &ScratchRepo) -> Result<()> {
         for (file, subtest) in (0..FILES * SUBTESTS).map(|at| (at / SUBTESTS, at % SUBTESTS)) {
             let (file, subtest) = (format!("t/f{file}").parse()?, format!("s{subtest}").parse()?);
             let key = ResultKey::new(&file, None, &Env::default(), &subtest)?;
-            records.push(VerdictRecord::new(commit.clone(), key, Verdict::Passed, Duration::from_secs(1)));
+            let record = VerdictRecord::new(commit.clone(), key, Verdict::Passed, Duration::from_secs(1));
+            records.push(VerdictRecord { domain: Some("user/u".parse()?), ..record });
         }
         try_join_all(records.into_iter().map(|record| writer.record(record))).await?;
         let tree = repo.git(["rev-parse", &format!("{commit}^{{tree}}")]);

@@ -52,6 +52,11 @@ pub struct Tools {
 }
 
 impl Tools {
+    /// The trust domain of a branch.
+    pub fn domain(&self, branch: &BranchRef) -> TrustDomain {
+        TrustDomain::of_branch(self.trust, branch, self.base_cache.contains(branch))
+    }
+
     /// The package repository of a kernel; `None` for those of Debian.
     fn source_of(&self, kernel: &StoreKernel) -> Option<&PackageRepo> {
         self.kernel_sources.iter().find(|source| source.name() == kernel.source())

@@ -377,7 +377,8 @@ impl<'a> BatchRun<'a> {
         let find = |key| reader.same_experiment(commit, key, experiment);
         let found = jobs.iter().map(|job| find(&job.payload.key)).collect::<Option<Vec<_>>>();
         let Some(found) = found else { return Ok(false) };
-        inherit::record(&self.slot.writer, commit, &found).await?;
+        let domain = self.slot.tools.borrow().domain(&self.first.branch);
+        inherit::record(&self.slot.writer, (commit, &domain), &found).await?;
         let tests = found.len();
         for (job, (source, entry)) in jobs.iter().zip(found) {
             let line = format!("{}: {} as at {}", job.payload.subtest, entry.decisive.status, source.short());
@@ -456,6 +457,7 @@ impl<'a> BatchRun<'a> {
             kernel,
             image_hash,
             conditions: reported.conditions.clone(),
+            domain: Some(self.slot.tools.borrow().domain(&self.first.branch)),
             parts: Some(Box::new(parts)),
             ..VerdictRecord::new(self.first.commit.clone(), key.clone(), reported.verdict.clone(), duration)
         };

@@ -367,6 +367,8 @@ impl Batch<'_> {
         self.run("DELETE FROM build WHERE commit_ = ?1", [id])?;
         self.run("DELETE FROM directory WHERE commit_ = ?1", [id])?;
         self.run("DELETE FROM heir WHERE commit_ = ?1", [id])?;
+        self.run("DELETE FROM tested WHERE commit_ = ?1", [id])?;
+        self.ids.tested.retain(|(commit, _)| *commit != id);
         self.ids.unpublished.remove(&id);
         self.run("DELETE FROM unpublished WHERE commit_ = ?1", [id])?;
         self.run(

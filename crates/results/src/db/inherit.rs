@@ -1,21 +1,32 @@
 //! Commits with the same source tree, and those that inherit attempts.
 
-use model::{BranchRef, CommitId};
-use rusqlite::{Connection, OptionalExtension, Result};
+use model::{BranchRef, CommitId, TrustDomain};
+use rusqlite::{Connection, OptionalExtension, Result, params};
 
-/// The commits of a branch without results, each with the newest other commit with results that has the same source tree.
+use super::Batch;
+
+/// The commits of a branch without results, each with the newest other commit that has results, the same source tree, and no
+/// results of other domains than ?3 and ?4: another domain could have built another kernel from this tree.
 const TWINS: &str = "SELECT h.sha, s.sha FROM user u JOIN branch b ON b.user = u.id AND b.name = ?2 \
     CROSS JOIN branch_commit l ON l.branch = b.id CROSS JOIN commit_ h ON h.id = l.commit_ AND h.has_results = 0 \
-    CROSS JOIN commit_ s ON s.id = (SELECT max(id) FROM commit_ WHERE tree = h.tree AND id <> h.id AND has_results = 1) \
+    CROSS JOIN commit_ s ON s.id = (SELECT max(id) FROM commit_ c WHERE tree = h.tree AND id <> h.id AND has_results = 1 \
+    AND EXISTS (SELECT 1 FROM tested WHERE commit_ = c.id) \
+    AND NOT EXISTS (SELECT 1 FROM tested WHERE commit_ = c.id AND domain NOT IN (?3, ?4))) \
     WHERE u.name = ?1 ORDER BY l.position DESC";
 const HEIRS: &str =
     "SELECT s.sha, h.sha FROM heir i JOIN commit_ s ON s.id = i.source JOIN commit_ h ON h.id = i.commit_";
 const RAN_AT: &str = "SELECT max(sha) FROM commit_ WHERE id IN (SELECT ran_at FROM attempt \
     WHERE commit_ = (SELECT id FROM commit_ WHERE sha = ?1) AND test = (SELECT id FROM test WHERE key = ?2))";
 
-/// The commits of a branch without results, each with another commit that has results and the same source tree.
-pub fn twins(connection: &Connection, branch: &BranchRef) -> Result<Vec<(CommitId, CommitId)>> {
-    pairs(connection, TWINS, [branch.user.as_str(), branch.branch.as_str()])
+/// The commits of a branch without results, each with another commit that has the same source tree, and results of this trust
+/// domain or of [`TrustDomain::base`] only.
+pub fn twins(
+    connection: &Connection,
+    branch: &BranchRef,
+    domain: &TrustDomain,
+) -> Result<Vec<(CommitId, CommitId)>> {
+    let base = TrustDomain::base();
+    pairs(connection, TWINS, [branch.user.as_str(), branch.branch.as_str(), domain.as_str(), base.as_str()])
 }
 
 /// The newest commit at which a test has a verdict in an experiment: 1 to 3 are Passed, Failed and Not run.
@@ -49,6 +60,17 @@ pub fn ran_at(connection: &Connection, commit: &CommitId, test: &str) -> Result<
         .prepare_cached(RAN_AT)?
         .query_row([commit.as_str(), test], |row| row.get::<_, Option<String>>(0))?;
     Ok(sha.and_then(|sha| sha.parse().ok()))
+}
+
+impl Batch<'_> {
+    /// Records that a batch of this trust domain recorded results of a commit.
+    pub fn tested(&mut self, commit: &CommitId, domain: &TrustDomain) -> Result<()> {
+        let id = self.commit(commit)?;
+        if self.ids.tested.insert((id, domain.clone())) {
+            self.run("INSERT OR IGNORE INTO tested VALUES (?1, ?2)", params![id, domain.as_str()])?;
+        }
+        Ok(())
+    }
 }
 
 /// Pairs of commits. Names that are not valid are left out.

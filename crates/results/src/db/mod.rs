@@ -23,7 +23,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use model::{CommitId, ResultKey};
+use model::{CommitId, ResultKey, TrustDomain};
 use rusqlite::{Connection, OpenFlags};
 
 pub use batch::Batch;
@@ -76,6 +76,8 @@ struct Ids {
     images: HashMap<String, i64>,
     suites: HashMap<String, i64>,
     experiments: HashMap<String, i64>,
+    /// The rows of `tested` that are known.
+    tested: HashSet<(i64, TrustDomain)>,
     /// The rows of `unpublished` that this process added.
     unpublished: HashSet<i64>,
 }

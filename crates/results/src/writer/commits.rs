@@ -416,6 +416,9 @@ fn add(
     if let Some(parts) = &verdict.parts {
         batch.parts(&verdict.key, parts)?;
     }
+    if let Some(domain) = &verdict.domain {
+        batch.tested(commit, domain)?;
+    }
     if let (Some(entry), Some(Effect { recorded, .. })) = (entry, effect)
         && let Some(attempt) = entry.attempt(recorded.attempt)
     {

@@ -22,6 +22,12 @@ CREATE TABLE heir (
     commit_ INTEGER NOT NULL REFERENCES commit_ (id),
     PRIMARY KEY (source, commit_)
 ) STRICT, WITHOUT ROWID;
+-- The trust domains whose batches recorded results of a commit.
+CREATE TABLE tested (
+    commit_ INTEGER NOT NULL REFERENCES commit_ (id),
+    domain TEXT NOT NULL,
+    PRIMARY KEY (commit_, domain)
+) STRICT, WITHOUT ROWID;
 -- The verdicts of an experiment, at the commits at which they ran.
 CREATE INDEX attempt_by_experiment ON attempt (experiment, test)
     WHERE experiment IS NOT NULL AND ran_at IS NULL AND decisive = 1;

@@ -19,6 +19,7 @@ mod question;
 mod record;
 mod select;
 mod verify;
+mod words;
 
 pub use question::{Budget, Change, Cost, KernelState, NotSuspected, Question, QuestionError, Suspect};
 pub use record::{Arm, CommitRange, Limit, Rates, Record, State, Step, Suspicion, Verification, Why};
@@ -119,11 +120,13 @@ impl Bisection {
     /// Continues a bisection from its record: the question with the kernels that are known now, and the runs of the record.
     pub fn resume(question: Question, record: &Record) -> Result<Self, QuestionError> {
         let mut bisection = Self::new(question)?;
-        bisection.builds = record.builds;
-        bisection.wall = Duration::try_from_secs_f64(record.wall_s).unwrap_or_default();
         for step in &record.steps {
             bisection.apply(step.clone());
         }
+        // The budget is that of all steps: it must not end the search after the first one.
+        bisection.builds = record.builds;
+        bisection.wall = Duration::try_from_secs_f64(record.wall_s).unwrap_or_default();
+        bisection.evaluate();
         if record.state == State::Cancelled {
             bisection.cancel();
         }

@@ -374,3 +374,21 @@ proptest! {
         prop_assert_eq!(run(), run());
     }
 }
+
+#[test]
+fn a_search_that_used_its_builds_continues_its_verification() {
+    let mut bisection = Bisection::new(question(16)).unwrap();
+    while bisection.verifying().is_none() {
+        let run = bisection.next(1, &[]).remove(0);
+        bisection.built(&run.commit, KernelState::Stored).unwrap();
+        let outcome = from(11)(index(&run.commit), &run);
+        finish(&mut bisection, run, outcome);
+    }
+    let mut last = question(16);
+    last.suspects.iter_mut().for_each(|suspect| suspect.kernel = KernelState::Stored);
+    last.budget.builds = bisection.record("1").builds;
+    let mut resumed = Bisection::resume(last, &bisection.record("1")).unwrap();
+    assert_eq!((resumed.state(), resumed.verifying()), (State::Running, bisection.verifying()));
+    drive(&mut resumed, 1, from(11));
+    assert!(matches!(resumed.state(), State::Culprit { .. }), "{:?}", resumed.state());
+}

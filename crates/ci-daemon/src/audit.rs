@@ -61,6 +61,19 @@ pub enum AuditAction {
         /// The branch, as `user/branch`.
         branch: String,
     },
+    /// A bisection.
+    Bisect {
+        /// The branch, as `user/branch`.
+        branch: String,
+        /// The test.
+        test: ResultKey,
+    },
+    /// The end of a bisection.
+    #[serde(rename = "cancel_bisection")]
+    CancelBisection {
+        /// The bisection.
+        id: String,
+    },
     /// A fetch cycle.
     Fetch,
 }
@@ -126,6 +139,13 @@ impl From<&RequestKind> for AuditAction {
                 Self::Rerun { commit: rerun.commit.clone(), test: rerun.key.clone() }
             }
             RequestKind::Unlist(branch) => Self::Unlist { branch: branch.to_string() },
+            RequestKind::Bisect(bisect) => {
+                Self::Bisect { branch: bisect.branch.to_string(), test: bisect.key.clone() }
+            }
+            RequestKind::CancelBisection(id) => {
+                let id = if results::bisections::is_id(id) { id.clone() } else { "?".into() };
+                Self::CancelBisection { id }
+            }
         }
     }
 }
@@ -137,6 +157,8 @@ impl fmt::Display for AuditEntry {
         match &self.action {
             AuditAction::Rerun { commit, test } => write!(f, "rerun {test} at {}", commit.short())?,
             AuditAction::Unlist { branch } => write!(f, "unlist {branch}")?,
+            AuditAction::Bisect { branch, test } => write!(f, "bisect {test} on {branch}")?,
+            AuditAction::CancelBisection { id } => write!(f, "cancel bisection {id}")?,
             AuditAction::Fetch => write!(f, "fetch")?,
         }
         match &self.requester {

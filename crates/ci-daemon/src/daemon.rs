@@ -330,6 +330,8 @@ impl<'a> Parts<'a> {
         if let Some(first) = self.first.take() {
             self.view_once(first).await;
         }
+        let records = results::bisections::list(self.publisher.writer().output_dir());
+        self.farm.resume_bisections(records);
         let mut unconfirmed = Some(self.find_unconfirmed());
         self.requests_once(true).await;
         loop {
@@ -367,6 +369,8 @@ impl<'a> Parts<'a> {
                 continue;
             }
             self.farm.refill();
+            let commands = self.farm.bisect(now());
+            self.carry_out(commands).await;
             if self.once && self.is_over(&mut inbox).await && unconfirmed.is_none() {
                 return;
             }

@@ -101,6 +101,11 @@ impl Publisher {
                 let verdict = self.record_abandoned(&job, reason).await;
                 return Some((job, verdict));
             }
+            Command::WriteBisection { id, text } => {
+                if let Err(error) = results::bisections::write(self.writer.output_dir(), &id, &text) {
+                    tracing::error!("the record of a bisection: {error}");
+                }
+            }
             Command::FinishRequest(file, end) => finish(&self.writer, &file, end),
             Command::Unlist { branch, request } => {
                 tokio::spawn(unlist(self.writer.clone(), branch, request));

@@ -14,6 +14,7 @@ Examples:
   ci-status logs 3f2a9c punch             the log of a test, opened at the failure (--full: whole log)
   ci-status history next punch            the first bad commit of a test
   ci-status flaky next                    the flaky tests of a branch, with their failure rates
+  ci-status bisect punch -b next          find the first bad commit with runs on the farm
   ci-status compare v6.1 next             what broke, what was fixed, what fails on both sides
   git push ci HEAD && ci-status wait      wait until HEAD is tested or one of its tests fails
   ci-status watch next                    a branch, live
@@ -28,6 +29,19 @@ Exit codes: 0 success, 1 error, 2 usage error. wait has other codes, see ci-stat
 const WAIT: &str = "\
 Exit codes: 0 all tests passed, were skipped or are flaky, 1 a test failed, 2 usage error, 125 no verdict: the build failed,
 nothing will test it, or timed out. These are the codes for `git bisect run ci-status wait HEAD`.";
+
+const BISECT: &str = "\
+Examples:
+  ci-status bisect punch                  find the first bad commit of a test of HEAD's branch
+  ci-status bisect punch -b next          the same on another branch
+  ci-status bisect punch 3f2a9c..f7da08 -b next
+                                          the same between these commits, for a test that fails only sometimes
+  ci-status bisect                        the bisections of the farm
+  ci-status bisect --json | jq '.[].culprit'
+  ci-status bisect --cancel ID
+
+The farm chooses the commits to run. The verdicts that it has are the first evidence. A test that fails only sometimes is run as
+often as needed, and the result is verified in new VMs.";
 
 /// Query CI results from a terminal.
 #[derive(Debug, Parser)]
@@ -188,6 +202,19 @@ pub enum Command {
         commit: String,
         /// A test, its beginning, or a part of it.
         test: String,
+    },
+    /// Find the first bad commit of a test on the farm, or list the bisections of the farm.
+    #[command(after_help = BISECT)]
+    Bisect {
+        /// A test, its beginning, or a part of it.
+        test: Option<String>,
+        /// The test passes at BASE and fails at HEAD [default: the newest pass before the newest failures, and the oldest of
+        /// these failures].
+        #[arg(value_name = "BASE..HEAD")]
+        range: Option<String>,
+        /// End the bisection with this id without a result.
+        #[arg(long, value_name = "ID", conflicts_with = "test")]
+        cancel: Option<String>,
     },
     /// Not supported; users' files are copied with scp.
     #[command(hide = true)]

@@ -15,8 +15,8 @@ use crate::args::{Cli, Command};
 use crate::commands::logs::LogOptions;
 use crate::commands::wait::{Clock, WaitOptions};
 use crate::commands::{
-    Answer, artifacts, branches, compare, flaky, follow, history, log, logs, rerun, show, wait, watch,
-    workers,
+    Answer, artifacts, bisect, branches, compare, flaky, follow, history, log, logs, rerun, show, wait,
+    watch, workers,
 };
 use crate::context::{Context, ResultsLocation};
 use crate::problem::Problem;
@@ -193,6 +193,11 @@ fn run(cli: &Cli, context: &Context) -> Result<Box<dyn Answer>, Problem> {
             Box::new(watch::run(context, &at, context.now)?)
         }
         Command::Rerun { commit, test } => Box::new(rerun::run(context, commit, test)?),
+        Command::Bisect { cancel: Some(id), .. } => Box::new(bisect::cancel(context, id)?),
+        Command::Bisect { test: Some(test), range, .. } => {
+            Box::new(bisect::run(context, test, range.as_deref())?)
+        }
+        Command::Bisect { test: None, .. } => Box::new(bisect::list(context)?),
         Command::Completions { shell } => Box::new(Completions(*shell)),
         Command::PullConfig | Command::PushConfig => return Err(Problem::NoConfigCopy),
     })

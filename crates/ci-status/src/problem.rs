@@ -219,8 +219,19 @@ pub enum Problem {
     )]
     NoConfigCopy,
     /// A command that needs the daemon, over `--remote`.
-    #[error("rerun needs the ci-daemon of this machine; run it on the machine of the daemon")]
+    #[error("this command needs the ci-daemon of this machine; run it on the machine of the daemon")]
     NotLocal,
+    /// A test that cannot be bisected.
+    #[error("{key} is not bisected: {reason}")]
+    Bisect {
+        /// The test.
+        key: ResultKey,
+        /// The reason.
+        reason: String,
+    },
+    /// No such bisection.
+    #[error("no bisection {0:?} is running; ci-status bisect lists them")]
+    NoBisection(String),
     /// A request file cannot be written.
     #[error("{}: cannot write the request for ci-daemon: {reason}", path.display())]
     Request {

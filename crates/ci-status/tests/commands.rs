@@ -399,6 +399,7 @@ fn help() {
         "wait",
         "watch",
         "rerun",
+        "bisect",
         "completions",
     ] {
         let help = command.find_subcommand_mut(sub).unwrap().clone().term_width(110).render_help();
@@ -443,4 +444,62 @@ fn suspicious_passes_are_listed() {
             .collect();
         assert_eq!(suspicions, ["vanished", "collapsed", "stopped applying"], "{line}");
     }
+}
+
+#[test]
+fn bisections_are_requested_and_listed() {
+    let dir = results();
+    let [four, three, two, one] = &commits();
+    assert_snapshot!(run(&dir, "bisect"), @"no bisections; ci-status bisect TEST requests one");
+    let punch = "error: fs.ext4.basic.punch is not bisected";
+    let newer = format!("{} is newer than {}; give the older commit first", two.short(), one.short());
+    for (arguments, reason) in [
+        (
+            "nothing -b kmo/next".into(),
+            "error: no test \"nothing\" at kmo/next; tests: fs.ext4.basic.mount, fs.ext4.basic.punch".into(),
+        ),
+        (
+            "mount -b kmo/next".into(),
+            "error: fs.ext4.basic.mount is not bisected: no commit of the branch fails; for a test that is only flaky, give BASE..HEAD".into(),
+        ),
+        (
+            format!("punch {two} -b kmo/next"),
+            format!("{punch}: \"{two}\" is not a range; give BASE..HEAD, for example 3f2a9c..f7da08"),
+        ),
+        (format!("punch {two}..{one} -b kmo/next"), format!("{punch}: {newer}")),
+        (
+            format!("punch {two}..{two} -b kmo/next"),
+            format!("{punch}: base and head are the same commit, {}", two.short()),
+        ),
+        (format!("punch {one}..{four} -b kmo/next"), format!("{punch}: it has no failure at {}", four.short())),
+        (
+            format!("punch {one}..{three} -b amy/next"),
+            format!("{punch}: {} is not among the commits of the branch", three.short()),
+        ),
+        ("punch nowhere..HEAD -b kmo/next".into(), format!("{punch}: no commit \"nowhere\" on the branch")),
+        ("--cancel x".into(), "error: no bisection \"x\" is running; ci-status bisect lists them".into()),
+    ] {
+        let arguments: String = arguments;
+        let reason: String = reason;
+        assert_eq!(run(&dir, &format!("bisect {arguments}")), reason);
+    }
+    assert!(!dir.path().join("requests").exists());
+    // No daemon takes it: the last one stopped long ago.
+    let fixture = ResultsFixture::new(dir.path());
+    fixture.snapshot(&StatusSnapshot { written: 1, ..StatusSnapshot::default() });
+    fixture.finish();
+    let text = run(&dir, &format!("bisect punch {}..{} -b kmo/next", one.short(), two.short()));
+    assert!(
+        text.starts_with("bisection of fs.ext4.basic.punch is requested; ci-daemon has not taken "),
+        "{text}"
+    );
+    let request = std::fs::read_dir(dir.path().join("requests")).unwrap().next().unwrap().unwrap();
+    assert_eq!(
+        std::fs::read_to_string(request.path()).unwrap(),
+        format!(
+            r#"{{"version":1,"bisect":{{"branch":{{"user":"kmo","branch":"next"}},"key":"fs.ext4.basic.punch","range":{{"base":"{one}","head":"{two}"}}}}}}"#
+        )
+    );
+    std::fs::remove_file(request.path()).unwrap();
+    assert!(run(&dir, "bisect punch -b kmo/next --json").contains(r#""taken":false"#));
 }

@@ -87,6 +87,15 @@ impl Reader {
         self.published_entry(commit, key)
     }
 
+    /// The recorded attempts of one test at one commit, which may not be published yet; `None` if there are none. A running attempt is
+    /// not one of them.
+    pub fn recorded_entry(&self, commit: &CommitId, key: &ResultKey) -> Result<Option<TestEntry>> {
+        match self.database.query(|database| db::history::entry(database, commit, key)) {
+            Some(Some(entry)) => Ok(entry),
+            _ => self.published_entry(commit, key),
+        }
+    }
+
     /// The same from the published file, which also has running tests.
     fn published_entry(&self, commit: &CommitId, key: &ResultKey) -> Result<Option<TestEntry>> {
         match self.blob_entry(commit, key) {

@@ -4,6 +4,7 @@
 //! Published files are replaced by rename, so a reader sees either the old or the new file, never a mix.
 //! `docs/formats.md` describes the files; no other crate depends on their layout.
 
+pub mod bisections;
 pub mod branch_file;
 pub mod codec;
 mod db;

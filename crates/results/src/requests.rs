@@ -38,13 +38,17 @@ pub struct Request {
 
 /// The kind of a request, with its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum RequestKind {
     /// Run a test again.
     Rerun(Rerun),
     /// Remove the listing of a branch that is no longer in the configuration.
     #[serde(alias = "forget")]
     Unlist(BranchRef),
+    /// Find the first bad commit of a test.
+    Bisect(Bisect),
+    /// End the bisection with this id.
+    CancelBisection(String),
 }
 
 /// A test at a commit.
@@ -54,6 +58,27 @@ pub struct Rerun {
     pub commit: CommitId,
     /// The test.
     pub key: ResultKey,
+}
+
+/// A test that fails on a branch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bisect {
+    /// The branch.
+    pub branch: BranchRef,
+    /// The test.
+    pub key: ResultKey,
+    /// The commits to search; without them, those from the newest pass before the newest failures to the oldest of these failures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<BisectRange>,
+}
+
+/// Two commits of a branch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BisectRange {
+    /// The commit before the oldest suspect.
+    pub base: CommitId,
+    /// The newest suspect, at which the test fails.
+    pub head: CommitId,
 }
 
 /// Writes a request atomically and returns its file. `address` is that of the client, for a request over HTTP.

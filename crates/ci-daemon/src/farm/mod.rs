@@ -4,6 +4,7 @@
 //! The farm does not write results and does not start processes. It submits jobs to the scheduler and returns
 //! [`Command`]s for everything else, which the publisher carries out.
 
+mod bisect;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fsx::clock::unix_seconds;
 use jobkit::{Choir, End, JobSpec, Outcome};
 use model::{BranchRef, CommitId, Status, Verdict};
 use results::notes::RequestEnd;
@@ -23,6 +25,7 @@ use results::requests::{RequestKind, Rerun};
 pub use self::status::Identity;
 pub use self::unconfirmed::{Unconfirmed, unconfirmed};
 pub use self::verdicts::RecordedVerdicts;
+use crate::bisect::Bisections;
 use crate::executor::placement;
 use crate::executor::run::{BatchProgress, ExecutorEvent};
 use crate::plan::reruns::Reruns;
@@ -52,8 +55,11 @@ pub struct Farm {
     batches: BTreeMap<String, BatchProgress>,
     ended: EndedJobs,
     reruns: Reruns,
-    /// Requested reruns of tests that no fetched branch has, while branches are still being fetched.
-    waiting: Vec<(JobRef, PathBuf)>,
+    bisections: Bisections,
+    /// Whether something happened that a bisection may use.
+    bisect_now: bool,
+    /// Requests about tests that no fetched branch has, while branches are still being fetched.
+    waiting: Vec<TakenRequest>,
     /// Builds that differed from a clean one, newest last. They are shown until the daemon restarts.
     alarms: VecDeque<String>,
 }
@@ -97,6 +103,13 @@ pub enum Command {
         /// The file of the request.
         request: PathBuf,
     },
+    /// Write the record of a bisection.
+    WriteBisection {
+        /// Its id.
+        id: String,
+        /// The text of the record.
+        text: String,
+    },
 }
 
 /// Why a rerun is refused.
@@ -127,6 +140,8 @@ impl Farm {
             batches: BTreeMap::new(),
             ended: EndedJobs::default(),
             reruns: Reruns::default(),
+            bisections: Bisections::default(),
+            bisect_now: true,
             waiting: Vec::new(),
             alarms: VecDeque::new(),
             view,
@@ -145,8 +160,9 @@ impl Farm {
         self.view = view;
         self.drop_stale_reruns();
         self.replan(history);
+        self.bisect_now = true;
         let waiting = std::mem::take(&mut self.waiting);
-        waiting.into_iter().flat_map(|(job, request)| self.rerun(job, request)).collect()
+        waiting.into_iter().flat_map(|request| self.request(request)).collect()
     }
 
     /// Cancels the pending reruns of commits that are no longer on a branch.
@@ -157,7 +173,10 @@ impl Farm {
         self.reruns.keep_commits(|commit| wanted.contains(commit));
         if !self.reruns.is_empty() {
             self.choir.remove_where(|job| {
-                job.payload.purpose != Purpose::First && !wanted.contains(&job.payload.commit)
+                let commit = &job.payload.commit;
+                job.payload.purpose != Purpose::First
+                    && !wanted.contains(commit)
+                    && !self.bisections.has_commit(commit)
             });
         }
     }
@@ -220,10 +239,7 @@ impl Farm {
                 }
                 Vec::new()
             }
-            FarmEvent::Request(TakenRequest { kind, file, .. }) => match kind {
-                RequestKind::Rerun(Rerun { commit, key }) => self.rerun(JobRef { commit, key }, file),
-                RequestKind::Unlist(branch) => self.unlist(branch, file),
-            },
+            FarmEvent::Request(request) => self.request(request),
             FarmEvent::Unconfirmed(jobs) => {
                 self.confirm_left(&jobs);
                 Vec::new()
@@ -231,8 +247,22 @@ impl Farm {
         }
     }
 
+    fn request(&mut self, request: TakenRequest) -> Vec<Command> {
+        let file = request.file.clone();
+        match &request.kind {
+            RequestKind::Rerun(Rerun { commit, key }) => {
+                let job = JobRef { commit: commit.clone(), key: key.clone() };
+                self.rerun(&job, request)
+            }
+            RequestKind::Unlist(branch) => self.unlist(branch.clone(), file),
+            RequestKind::Bisect(_) => self.begin_bisection(request),
+            RequestKind::CancelBisection(id) => self.cancel_bisection(id, file),
+        }
+    }
+
     fn job_ended(&mut self, end: End<Arc<PlannedJob>>) -> Vec<Command> {
         self.ended.push(&end);
+        self.bisect_now = true;
         if end.payload.purpose != Purpose::First {
             return self.rerun_ended(&end);
         }
@@ -260,6 +290,7 @@ impl Farm {
             }
             Outcome::Cancelled | Outcome::Removed => self.window.give_back(&job),
         }
+        self.bisections.ended(&end.payload, &end.outcome, unix_seconds());
         let next = self.reruns.ended(&job, end.outcome == Outcome::Done);
         self.submit(next.submit);
         // A daemon that stops cancels its jobs; the next daemon finds their requests.
@@ -281,6 +312,7 @@ impl Farm {
                 self.batches.remove(&executor);
             }
             ExecutorEvent::Verdict { job, verdict, crash, .. } => {
+                self.bisections.attempted(&job.name());
                 let outcome = belief::Outcome::of(verdict.status(), verdict.reason(), crash.as_deref());
                 if job.purpose == Purpose::First && matches!(verdict, Verdict::Failed { .. }) {
                     let times = self.view.config.top.confirm_failures;
@@ -317,18 +349,19 @@ impl Farm {
         vec![Command::Unlist { branch, request }]
     }
 
-    fn rerun(&mut self, job: JobRef, request: PathBuf) -> Vec<Command> {
-        match self.start_rerun(&job, request.clone()) {
+    fn rerun(&mut self, job: &JobRef, request: TakenRequest) -> Vec<Command> {
+        let file = request.file.clone();
+        match self.start_rerun(job, file.clone()) {
             Ok(true) => Vec::new(),
-            Ok(false) => vec![Command::FinishRequest(request, RequestEnd::Done)],
+            Ok(false) => vec![Command::FinishRequest(file, RequestEnd::Done)],
             // After a start, the branches arrive one after another.
             Err(RerunError::NotConfigured) if !self.view.complete => {
-                self.waiting.push((job, request));
+                self.waiting.push(request);
                 Vec::new()
             }
             Err(error) => {
                 tracing::warn!(%job, "rerun refused: {error}");
-                vec![Command::FinishRequest(request, RequestEnd::Refused(error.to_string()))]
+                vec![Command::FinishRequest(file, RequestEnd::Refused(error.to_string()))]
             }
         }
     }
@@ -337,6 +370,17 @@ impl Farm {
     fn start_rerun(&mut self, job: &JobRef, request: PathBuf) -> Result<bool, RerunError> {
         let input = plan::from_view::input(&self.view, HashMap::new());
         let found = Arc::new(plan::find(&input, job).ok_or(RerunError::NotConfigured)?);
+        if !self.hold(job)? {
+            return Ok(false);
+        }
+        tracing::info!(%job, "rerun requested, runs next");
+        let run = self.reruns.request(&found, Some(request));
+        self.submit(run);
+        Ok(true)
+    }
+
+    /// Takes a job without a verdict out of the plan, for a further attempt. Returns false if its first attempt is running.
+    fn hold(&mut self, job: &JobRef) -> Result<bool, results::Error> {
         if !self.verdicts.has(job)? {
             // Its first run is planned: the request only makes it run sooner.
             let taken = self
@@ -347,9 +391,6 @@ impl Farm {
             }
             self.window.hold(job);
         }
-        tracing::info!(%job, "rerun requested, runs next");
-        let run = self.reruns.request(&found, Some(request));
-        self.submit(run);
         Ok(true)
     }
 
@@ -377,7 +418,8 @@ impl Farm {
 
     /// Whether no job is pending, running or left to plan.
     pub fn is_done(&mut self) -> bool {
-        let quiet = self.choir.pending_len() == 0 && self.choir.running_len() == 0;
+        let quiet =
+            self.choir.pending_len() == 0 && self.choir.running_len() == 0 && !self.bisections.is_counting();
         self.view.complete && quiet && self.window.is_exhausted(&mut self.verdicts)
     }
 

@@ -6,6 +6,7 @@ use jobkit::ChoirConfig;
 use model::ResultKey;
 use results::Writer;
 use results::notes::RequestEnd;
+use results::requests::Bisect;
 
 use super::*;
 use crate::watch::branches::FetchedBranch;
@@ -64,6 +65,15 @@ async fn events_lead_to_commands() {
     let refused = |reason: &str| [Command::FinishRequest("r".into(), RequestEnd::Refused(reason.into()))];
     let unknown = "no branch of the configuration has this test at this commit";
     assert_eq!(farm.handle(rerun("boot.nothing")), refused(unknown));
+    let bisect =
+        Bisect { branch: "kmo/gone".parse().unwrap(), key: "boot.boots".parse().unwrap(), range: None };
+    let unknown = "no test group of this branch has this test";
+    assert_eq!(farm.handle(request(RequestKind::Bisect(bisect.clone()))), refused(unknown));
+    let bisect = Bisect { branch: "kmo/next".parse().unwrap(), ..bisect };
+    let no_range = "no failure of the test follows a pass on this branch; give BASE..HEAD";
+    assert_eq!(farm.handle(request(RequestKind::Bisect(bisect))), refused(no_range));
+    let cancel = RequestKind::CancelBisection("../x".into());
+    assert_eq!(farm.handle(request(cancel)), refused("no such bisection is running"));
     let configured = request(RequestKind::Unlist("kmo/next".parse().unwrap()));
     assert_eq!(farm.handle(configured), refused("the branch is in the configuration"));
     let old: BranchRef = "kmo/old".parse().unwrap();

@@ -1,7 +1,9 @@
 //! Gives the planner access to the recorded verdicts.
 
-use model::{CommitId, ResultKey};
-use results::{KeyId, Writer};
+use std::collections::HashMap;
+
+use model::{BranchRef, CommitId, ResultKey};
+use results::{KeyId, TestEntry, Writer};
 
 use crate::plan::{JobRef, Verdicts};
 
@@ -18,6 +20,25 @@ impl RecordedVerdicts {
     #[must_use]
     pub fn new(writer: Writer) -> Self {
         Self { writer, ids: Vec::new() }
+    }
+
+    /// The attempts of the job's test; `None` if there are none, or if they cannot be read.
+    #[must_use]
+    pub fn entry(&self, job: &JobRef) -> Option<TestEntry> {
+        self.writer.reader().recorded_entry(&job.commit, &job.key).unwrap_or_else(|error| {
+            tracing::warn!(%job, "{error}");
+            None
+        })
+    }
+
+    /// The results of a test at the listed commits of a branch.
+    pub fn history(
+        &self,
+        branch: &BranchRef,
+        key: &ResultKey,
+    ) -> results::Result<HashMap<CommitId, TestEntry>> {
+        let history = self.writer.reader().history(branch, key)?.unwrap_or_default();
+        Ok(history.into_iter().filter_map(|listed| Some((listed.commit, listed.entry?))).collect())
     }
 
     /// Whether the job has its verdict.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{CommitId, ResultKey};
+use model::{BranchRef, CommitId, ResultKey};
 
 use super::{Branch, History, Input, JobRef, PlannedJob, Purpose, units_of};
 
@@ -13,6 +13,14 @@ pub fn find(input: &Input, job: &JobRef) -> Option<PlannedJob> {
         let age = branch.commits.iter().position(|commit| *commit == job.commit)?;
         find_on(branch, age, &job.commit, &job.key, input)
     })
+}
+
+/// The job with that name on this branch. Its commit may be one that the branch no longer lists.
+#[must_use]
+pub fn find_on_branch(input: &Input, branch: &BranchRef, job: &JobRef) -> Option<PlannedJob> {
+    let branch = input.branches.iter().find(|found| *found.name == *branch)?;
+    let age = branch.commits.iter().position(|commit| *commit == job.commit);
+    find_on(branch, age.unwrap_or(branch.commits.len()), &job.commit, &job.key, input)
 }
 
 fn find_on(

@@ -55,6 +55,8 @@ pub enum Purpose {
     Confirm,
     /// A rerun that a user requested.
     Requested,
+    /// A run of a bisection.
+    Bisect,
 }
 
 /// The name of a job.
@@ -74,6 +76,7 @@ impl Purpose {
             Self::First => "",
             Self::Confirm => " (confirming)",
             Self::Requested => " (requested)",
+            Self::Bisect => " (bisecting)",
         }
     }
 }
@@ -99,14 +102,19 @@ impl PlannedJob {
     }
 
     /// A key that is equal for jobs that can run in one VM: those with the same commit, test file, kernel and
-    /// environment. Retries and reruns have separate batches.
+    /// environment. Retries and reruns have separate batches, and each run of a bisection has its own.
     #[must_use]
     pub fn batch_key(&self) -> String {
         let unit = &self.unit;
         // With all of the environment: variables that only select are not in the name of a result.
         let env: Vec<String> = unit.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let kernel = unit.kernel.as_ref().map_or("", |kernel| kernel.as_str());
-        let suffix = if self.purpose == Purpose::First { "" } else { " again" };
+        let suffix = match self.purpose {
+            Purpose::First => String::new(),
+            Purpose::Confirm | Purpose::Requested => " again".into(),
+            // No other test disturbs it.
+            Purpose::Bisect => format!(" bisecting {}", self.subtest),
+        };
         format!("{} {}@{kernel}@{}{suffix}", self.commit, unit.test, env.join(","))
     }
 

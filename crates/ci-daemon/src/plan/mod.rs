@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use bits::Bits;
 use config::TestGroup;
-pub use find::find;
+pub use find::{find, find_on_branch};
 pub use input::{Branch, History, Input, Niceness, histories};
 pub use job::{JobRef, PlannedJob, Purpose, Unit};
 use model::{BranchRef, CommitId, GroupName, NameError, RepoName, ResultKey, StoreKernel, SubtestName};

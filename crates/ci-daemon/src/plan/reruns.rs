@@ -1,4 +1,5 @@
-//! Further attempts of jobs, in addition to the plan: retries that confirm failures, and requested reruns. Pure.
+//! Further attempts of jobs, in addition to the plan: retries that confirm failures, requested reruns, and the runs of bisections.
+//! Pure.
 //!
 //! They do not change the first verdict and are recorded as further attempts. The scheduler has at most one attempt of
 //! a job at a time, so attempts have an order.
@@ -76,6 +77,11 @@ impl Reruns {
         self.add(job, JobAttempts::new(job, vec![Purpose::Requested], Vec::new(), request))
     }
 
+    /// Plans a run of a bisection. Returns the job to submit now.
+    pub fn bisect(&mut self, job: &Arc<PlannedJob>) -> Option<PlannedJob> {
+        self.add(job, JobAttempts::new(job, vec![Purpose::Bisect], Vec::new(), None))
+    }
+
     fn add(&mut self, job: &Arc<PlannedJob>, added: JobAttempts) -> Option<PlannedJob> {
         let name = job.name();
         if let Some(runs) = self.jobs.get_mut(&name) {
@@ -137,12 +143,13 @@ impl JobAttempts {
 
     fn first(&self) -> Option<PlannedJob> {
         let purpose = *self.purposes.first()?;
-        let value = if purpose == Purpose::Requested { FIRST } else { self.job.value };
+        let is_wanted_now = matches!(purpose, Purpose::Requested | Purpose::Bisect);
+        let value = if is_wanted_now { FIRST } else { self.job.value };
         Some(PlannedJob { purpose, value, ..(*self.job).clone() })
     }
 }
 
-/// The value of a requested rerun, which precedes every other job of the same user.
+/// The value of a requested rerun and of a run of a bisection, which precedes every other job of the same user.
 const FIRST: i64 = i64::MIN;
 
 #[cfg(test)]

@@ -61,6 +61,12 @@ impl Links<'_> {
         self.test(sha, key) + failure
     }
 
+    /// The record of a bisection.
+    #[must_use]
+    pub fn bisection(&self, id: &str) -> String {
+        format!("{}/c/bisect/{}.json", self.mount, Encoded(id))
+    }
+
     /// The coverage of a commit: of all sources, or of one directory or file.
     #[must_use]
     pub fn coverage(&self, sha: &str, path: &str, test: &str) -> String {

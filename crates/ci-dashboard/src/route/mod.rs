@@ -165,6 +165,8 @@ pub enum FileRoute {
     Commit(CommitId),
     /// `/c/ci-daemon-status.json`
     Snapshot,
+    /// `/c/bisect/<id>.json`: the record of a bisection.
+    Bisection(String),
     /// `/c/<sha>/<key>/NAME`: a file that every result has.
     Result(CommitId, ResultKey, ResultFile),
     /// `/c/<sha>/<key>/NAME`: an artifact of the run. `/c/<sha>/<key>/attempt.N/NAME`: a file of another attempt.

@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::sync::LazyLock;
 
 use matchit::Router;
+use results::bisections;
 
 use super::query::Query;
 use super::{
@@ -36,6 +37,11 @@ const TABLE: &[(&str, Build)] = &[
         query.branch_route(BranchRef { user: path.text("user")?.parse()?, branch })
     }),
     ("/c/ci-daemon-status.json", |_, _| Ok(Route::File(FileRoute::Snapshot))),
+    ("/c/bisect/{bisection}", |path, _| {
+        let name = path.text("bisection")?;
+        let id = name.strip_suffix(".json").filter(|id| bisections::is_id(id));
+        Ok(Route::File(FileRoute::Bisection(id.ok_or(RouteError::Unknown)?.into())))
+    }),
     ("/c/{commit}", |path, query| {
         let name = path.text("commit")?;
         match name.strip_suffix(".capnp") {
@@ -151,7 +157,7 @@ mod tests {
             let target = pattern.replace("{commit}", &id).replace("{key}", "boot.boots");
             let target = target.replace("{user}", "mira").replace("{*branch}", "xfs/for-next");
             let target = target.replace("{asset}", "style.css").replace("{file}", "vmcore");
-            let target = target.replace("{attempt}", "attempt.2");
+            let target = target.replace("{attempt}", "attempt.2").replace("{bisection}", "a-b-1.json");
             assert!(of(&target).is_ok(), "{target}");
             assert_eq!(ROUTER.at(&target).unwrap().params.iter().count(), pattern.matches('{').count());
         }
@@ -165,6 +171,11 @@ mod tests {
         assert_eq!(of("/c/x%2Fy/a.b/log"), Err("x/y".parse::<model::CommitId>().unwrap_err().into()));
         assert_eq!(of("/u/%zz"), Err(DecodeError::Escape.into()));
         assert_eq!(of("/nothing"), Err(RouteError::Unknown));
+        let record = Route::File(FileRoute::Bisection("a1-b2-c3".into()));
+        assert_eq!(of("/c/bisect/a1-b2-c3.json"), Ok(record));
+        for bad in ["a1", "..%2Fx.json", ".json", "a%20b.json"] {
+            assert_eq!(of(&format!("/c/bisect/{bad}")), Err(RouteError::Unknown), "{bad}");
+        }
         assert_eq!(of(&format!("/{}", "a".repeat(TARGET_MAX))), Err(DecodeError::Long.into()));
     }
 

@@ -78,7 +78,7 @@ fn packed(reader: &Reader, file: &FileRoute) -> Option<PackedFile> {
     match file {
         FileRoute::Result(sha, key, file) if file.is_brotli() => reader.packed(sha, key, file.name()),
         FileRoute::Artifact(sha, key, name) => reader.packed(sha, key, name),
-        FileRoute::Commit(_) | FileRoute::Snapshot | FileRoute::Result(..) => None,
+        FileRoute::Commit(_) | FileRoute::Snapshot | FileRoute::Bisection(_) | FileRoute::Result(..) => None,
     }
 }
 
@@ -106,6 +106,9 @@ fn locate(file: &FileRoute) -> (String, Presentation) {
     match file {
         FileRoute::Commit(sha) => (format!("{sha}.capnp"), plain(content_type::BINARY)),
         FileRoute::Snapshot => (results::layout::SNAPSHOT.into(), plain(content_type::JSON)),
+        FileRoute::Bisection(id) => {
+            (format!("{}/{id}.json", results::bisections::DIRECTORY), plain(content_type::JSON))
+        }
         FileRoute::Result(sha, key, file) => {
             let presentation = Presentation { brotli: file.is_brotli(), ..plain(content_type::TEXT) };
             (format!("{sha}/{key}/{}", file.name()), presentation)

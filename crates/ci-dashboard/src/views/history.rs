@@ -1,15 +1,16 @@
 //! One test along a branch: where it broke and was fixed, how long it took, and how often it passed on each host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use askama::Template;
 use belief::FlakyTest;
-use model::{ResultKey, Status};
+use model::{CommitId, ResultKey, Status};
 use regress::first_bad::{Stretch, stretches};
 use results::json::{HistoryRow, RateRow};
 use results::{HistoryEntry, TestEntry, flaky_in};
 
+use super::bisection::{self, Bar, BisectionLine};
 use super::testlist::host;
 use super::{CommitLink, Context};
 use crate::http::Response;
@@ -32,6 +33,7 @@ struct HistoryPage<'a> {
     subtest: &'a str,
     summary: String,
     flaky: String,
+    bisection: Option<BisectionLine>,
     plot: Option<Plot>,
     hosts: Vec<HostLine>,
     rows: Vec<Line>,
@@ -65,6 +67,8 @@ struct PlotBar {
 
 enum Line {
     Gap(usize),
+    /// A suspect without a result.
+    Suspect(CommitLink, Bar),
     Commit(Box<HistoryLine>),
 }
 
@@ -76,6 +80,8 @@ struct HistoryLine {
     change: &'static str,
     change_class: &'static str,
     reason: String,
+    /// The probability that it is the first bad commit.
+    suspect: Option<Bar>,
     took: String,
     host: String,
 }
@@ -103,6 +109,7 @@ pub fn view(
         Crumb::link(&at.branch, links.branch(at)),
         Crumb::here(subtest),
     ];
+    let found = bisection::newest(context, at, key);
     let mut page = Page::new(format!("{subtest} on {}", at.branch), links, crumbs);
     page.json = Some(context.json_address());
     page.live = 15;
@@ -114,9 +121,10 @@ pub fn view(
         subtest,
         summary: summary(&history),
         flaky: flaky_in(&history).map(|flaky| flaky_words(&flaky)).unwrap_or_default(),
+        bisection: found.as_ref().map(|found| bisection::line(context, found)),
         plot: plot(&history),
         hosts: hosts(&history),
-        rows: lines(context, at, key, &history),
+        rows: lines(context, at, key, &history, &found.as_ref().map(bisection::bars).unwrap_or_default()),
     })
 }
 
@@ -225,15 +233,25 @@ fn plot(history: &[HistoryEntry]) -> Option<Plot> {
     })
 }
 
-fn lines(context: Context<'_>, at: &BranchRef, key: &ResultKey, history: &[HistoryEntry]) -> Vec<Line> {
+fn lines(
+    context: Context<'_>,
+    at: &BranchRef,
+    key: &ResultKey,
+    history: &[HistoryEntry],
+    suspects: &HashMap<CommitId, Bar>,
+) -> Vec<Line> {
     let links = context.links();
     let statuses = history.iter().map(|commit| commit.entry.as_ref().map(TestEntry::status));
     let stretches = stretches(statuses);
     let mut lines = Vec::new();
     for (row, commit) in history.iter().enumerate() {
         let Some(entry) = &commit.entry else {
-            match lines.last_mut() {
-                Some(Line::Gap(count)) => *count += 1,
+            match (lines.last_mut(), suspects.get(&commit.commit)) {
+                (_, Some(bar)) => {
+                    let link = CommitLink::new(links, Some(at), &commit.commit, &commit.message);
+                    lines.push(Line::Suspect(link, bar.clone()));
+                }
+                (Some(Line::Gap(count)), None) => *count += 1,
                 _ => lines.push(Line::Gap(1)),
             }
             continue;
@@ -254,6 +272,7 @@ fn lines(context: Context<'_>, at: &BranchRef, key: &ResultKey, history: &[Histo
             } else {
                 cut(explanation(entry), 240)
             },
+            suspect: suspects.get(&commit.commit).cloned(),
             took: Took(entry.decisive.duration).to_string(),
             host: host(entry),
         })));

@@ -1,5 +1,6 @@
 //! The views: each reads results, builds plain data, and renders it as a page or as the JSON of docs/formats.md.
 
+mod bisection;
 pub mod branch;
 pub mod commit;
 pub mod compare;

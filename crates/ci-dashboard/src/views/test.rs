@@ -5,6 +5,7 @@ use model::{CommitId, Status};
 use results::json::{ControlRow, TestRow, TestView};
 use results::{Attempt, CommitResults, TestEntry, requests};
 
+use super::bisection::{self, BisectionLine};
 use super::log::{LogView, load};
 use super::testlist::{host, rate};
 use super::{Context, file};
@@ -46,6 +47,7 @@ struct TestPage<'a> {
     report: String,
     tone: &'static str,
     controls: Vec<ControlLine>,
+    bisection: Option<BisectionLine>,
     attempts: Vec<AttemptLine>,
     retries: String,
     tabs: Vec<LogTab>,
@@ -130,10 +132,7 @@ pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Re
     let mut page = Page::new(title, links, crumbs(links, at.as_ref(), test, &commit_href, subtest));
     page.json = Some(context.json_address());
     // The verdict is shown even if the log is damaged; errors of the request are reported.
-    let (log, damaged) = match load(context, test) {
-        Err(Problem::Store) => (None, true),
-        loaded => (loaded?, false),
-    };
+    let (log, damaged) = log_or_damaged(context, test)?;
     let rerun = (context.reruns && entry.status() != Status::InProgress).then(|| rerun_form(context, test));
     // Refresh until its log exists; from then on, the events of the log report the end.
     let starting = entry.status() == Status::InProgress && log.is_none();
@@ -162,6 +161,7 @@ pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Re
         report: report(context, test)?,
         tone: if entry.status() == Status::Failed { "bad" } else { "warn" },
         controls: controls.iter().map(|control| control_line(links, control)).collect(),
+        bisection: at.as_ref().filter(|_| has_controls).and_then(|at| bisection_of(context, at, test)),
         attempts: attempts(context, test, entry),
         retries: retries(entry),
         tabs: tabs(context, test),
@@ -275,6 +275,22 @@ fn before(context: Context<'_>, at: &BranchRef, sha: &CommitId) -> Option<Commit
     let entries = context.store.branch(at).unwrap_or_default();
     let here = entries.iter().position(|entry| entry.commit == *sha)?;
     context.store.reader().commit(&entries.get(here + 1)?.commit).ok()?
+}
+
+/// The log, and whether it is damaged.
+fn log_or_damaged(context: Context<'_>, test: &TestRoute) -> Result<(Option<LogView>, bool), Problem> {
+    match load(context, test) {
+        Err(Problem::Store) => Ok((None, true)),
+        loaded => Ok((loaded?, false)),
+    }
+}
+
+/// The result of the bisection that explains the failure.
+fn bisection_of(context: Context<'_>, at: &BranchRef, test: &TestRoute) -> Option<BisectionLine> {
+    let found = bisection::newest(context, at, &test.key)?;
+    let listed = context.store.branch(at).unwrap_or_default();
+    let explains = bisection::explains(&found, listed.iter().map(|entry| &entry.commit), &test.sha);
+    explains.then(|| bisection::line(context, &found))
 }
 
 fn control_line(links: Links<'_>, control: &ControlRow) -> ControlLine {

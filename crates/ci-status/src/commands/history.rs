@@ -33,7 +33,7 @@ pub fn run(context: &Context, branch: &str, test: &str) -> Result<History, Probl
 }
 
 /// The test with this name, from the newest commit that has it. Older commits are not read.
-fn find(
+pub(super) fn find(
     context: &Context,
     commits: &[results::BranchEntry],
     test: &str,

@@ -3,7 +3,7 @@
 //! The request is a file (`results::requests`) that the daemon takes within two seconds.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use model::{CommitId, ResultKey};
@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::problem::Problem;
 use crate::text;
 
-/// How long to wait until the daemon takes the request.
+/// How long to wait for the daemon.
 const TAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A request that was written.
@@ -37,18 +37,35 @@ pub fn run(context: &Context, commit: &str, test: &str) -> Result<Rerun, Problem
     let Some(output_dir) = context.backend.directory() else { return Err(Problem::NotLocal) };
     let TestAtCommit { commit, key, .. } = TestAtCommit::find(context, commit, test)?;
     let wanted = requests::Rerun { commit: commit.clone(), key: key.clone() };
-    let path = requests::submit(output_dir, requests::RequestKind::Rerun(wanted), None)
+    let path = submit(context, output_dir, requests::RequestKind::Rerun(wanted))?;
+    let taken = !path.exists();
+    Ok(Rerun { commit, test: key, taken, request: (!taken).then_some(path) })
+}
+
+/// Writes a request, and waits until a running daemon takes it.
+pub(super) fn submit(
+    context: &Context,
+    output_dir: &Path,
+    kind: requests::RequestKind,
+) -> Result<PathBuf, Problem> {
+    let path = requests::submit(output_dir, kind, None)
         .map_err(|reason| Problem::Request { path: output_dir.join(requests::DIRECTORY), reason })?;
     let runs = context
         .backend
         .snapshot()?
         .is_some_and(|snapshot| context.now.saturating_sub(snapshot.written) <= super::workers::STALE);
+    if runs {
+        wait_until(|| !path.exists());
+    }
+    Ok(path)
+}
+
+/// Waits for the daemon, but not for long.
+pub(super) fn wait_until(done: impl Fn() -> bool) {
     let start = Instant::now();
-    while runs && path.exists() && start.elapsed() < TAKE_TIMEOUT {
+    while !done() && start.elapsed() < TAKE_TIMEOUT {
         std::thread::sleep(Duration::from_millis(50));
     }
-    let taken = !path.exists();
-    Ok(Rerun { commit, test: key, taken, request: (!taken).then_some(path) })
 }
 
 impl Answer for Rerun {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use belief::bisect::{Limit, Record, State};
+use belief::bisect::{Record, State};
 use gitio::CommitInfo;
 use model::CommitId;
 
@@ -33,10 +33,7 @@ pub(crate) fn conclusion(record: &Record, commits: &[CommitInfo]) -> String {
         State::Range { range, because } => {
             let (oldest, newest) = (named(&range.oldest), named(&range.newest));
             let commits = range.commits;
-            format!(
-                "the first bad commit is one of {commits}, {}:\n  {oldest}\n  ... {newest}",
-                limit(*because)
-            )
+            format!("the first bad commit is one of {commits}, {because}:\n  {oldest}\n  ... {newest}")
         }
         State::NotConfirmed { rate } => {
             format!(
@@ -44,7 +41,7 @@ pub(crate) fn conclusion(record: &Record, commits: &[CommitInfo]) -> String {
                 percent(rate.mean())
             )
         }
-        State::Unresolved { because } => format!("no answer, {}", limit(*because)),
+        State::Unresolved { because } => format!("no answer, {because}"),
         State::Running | State::Cancelled => "the search is not over; the same command continues it".into(),
     };
     if let State::Culprit { .. } = record.state {
@@ -64,17 +61,6 @@ pub(crate) fn conclusion(record: &Record, commits: &[CommitInfo]) -> String {
         );
     }
     text
-}
-
-fn limit(limit: Limit) -> &'static str {
-    match limit {
-        Limit::Runs => "because the budget of runs is used up",
-        Limit::Builds => "because the budget of builds is used up",
-        Limit::WallTime => "because the time is over",
-        Limit::DoesNotBuild => "because the others cannot be run",
-        Limit::NothingToRun => "because no commit can be run",
-        Limit::Verification => "because the verification did not confirm it",
-    }
 }
 
 fn count(number: u32, word: &str) -> String {

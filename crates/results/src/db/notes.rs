@@ -54,6 +54,8 @@ impl Batch<'_> {
                 ("rerun", None, Some(commit.as_str()), Some(key.as_str()))
             }
             RequestKind::Unlist(branch) => ("unlist", Some(branch.to_string()), None, None),
+            // The record of the bisection says who requested it.
+            RequestKind::Bisect(_) | RequestKind::CancelBisection(_) => return Ok(()),
         };
         self.run(
             "INSERT INTO request (at, kind, account, branch, sha, test, file) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",

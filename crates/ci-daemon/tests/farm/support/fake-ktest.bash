@@ -5,6 +5,8 @@
 #   first  the first run of each subtest fails
 #   stop   the first run of the commit is stopped by a signal after a heartbeat
 #   links  the files of a subtest are links to FAKE/secret, and a FIFO
+#   own    the kernel of the commit has an image of its own
+#   unbuilt  the kernel does not build
 #   refuse the test file cannot be run at all, until the file FAKE/accept exists
 # The kernel debian/gone is not on the mirror; FAKE/fetched has a line for each attempt to fetch it.
 # A commit of a repository other than a kernel, and its mode, is in --deps-dir.
@@ -50,7 +52,16 @@ if [[ $repo == debian/gone ]]; then
 	event "\"infrastructure\",\"what\":\"kernel $repo/amd64 is not on the mirror: no suite\""
 	finish 125
 fi
-event '"kernel_ready","kernel":"'"$(printf %064d 7)"'","image_hash":"beef","cached":true,"duration_ms":1'
+if [[ $mode == *unbuilt* ]]; then
+	for subtest in "${subtests[@]}"; do
+		echo "$commit $test $subtest" >>"$fake/ran"
+		event "\"verdict\",\"subtest\":\"$subtest\",\"status\":\"FailedToRun\",\"reason\":\"the kernel does not build\",\"duration_ms\":1"
+	done
+	finish 125
+fi
+image=beef
+[[ $mode == *own* ]] && image=$commit
+event '"kernel_ready","kernel":"'"$(printf %064d 7)"'","image_hash":"'"$image"'","cached":true,"duration_ms":1'
 experiment=
 [[ ! -e $fake/experiment ]] || experiment=",\"experiment\":\"$(<"$fake/experiment")\""
 event "\"boot_started\",\"vm\":1,\"accel\":\"tcg\"$experiment"

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use model::{CommitId, StatusSnapshot};
 use results::Reader;
+use results::bisections::BisectionRecord;
 use rustix::process::{Pid, Signal, kill_process};
 use spawn::{Child, Cmd, Exit, Stream};
 use tempfile::TempDir;
@@ -106,6 +107,25 @@ impl Farm {
         self.write("data/requests/.new", &text, 0o644);
         let directory = self.path("data/requests");
         std::fs::rename(directory.join(".new"), directory.join(format!("{key}.json"))).unwrap();
+    }
+
+    /// Writes a request as `ci-status bisect` does. The branch is `u/next`.
+    pub fn ask_bisect(&self, key: &str, range: Option<(&CommitId, &CommitId)>) {
+        let range = range
+            .map_or(String::new(), |(base, head)| format!(r#","range":{{"base":"{base}","head":"{head}"}}"#));
+        let text = format!(
+            r#"{{"version":1,"bisect":{{"branch":{{"user":"u","branch":"next"}},"key":"{key}"{range}}}}}"#
+        );
+        self.write("data/requests/.bisect", &text, 0o644);
+        let directory = self.path("data/requests");
+        std::fs::rename(directory.join(".bisect"), directory.join("bisect.json")).unwrap();
+    }
+
+    /// The records of the bisections.
+    pub fn bisections(&self) -> Vec<BisectionRecord> {
+        let found = results::bisections::list(&self.path("data"));
+        assert_eq!(found.problems, [""; 0]);
+        found.records
     }
 
     /// The requests that are not finished.

@@ -1,0 +1,102 @@
+//! The commits of a bisection. Pure.
+
+use std::collections::HashMap;
+
+use gitio::CommitInfo;
+use model::{CommitId, Status};
+use regress::first_bad::stretches;
+use results::requests::BisectRange;
+
+/// Why there are no commits to search.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RangeError {
+    /// Base and head are the same commit.
+    #[error("base and head are the same commit, {}", .0.short())]
+    Empty(CommitId),
+    /// The head is not on the branch.
+    #[error("{} is not among the commits of the branch", .0.short())]
+    NotListed(CommitId),
+    /// The base is newer than the head.
+    #[error("{} is newer than {}; give the older commit first", base.short(), head.short())]
+    Reversed {
+        /// The base.
+        base: CommitId,
+        /// The head.
+        head: CommitId,
+    },
+    /// The base does not lead to the head.
+    #[error("{} is not on the first-parent history of {}; use a base that is", base.short(), head.short())]
+    NotAnAncestor {
+        /// The base.
+        base: CommitId,
+        /// The head.
+        head: CommitId,
+    },
+    /// The test has no failure after a pass.
+    #[error("no failure of the test follows a pass on this branch; give BASE..HEAD")]
+    NoRange,
+}
+
+/// The base, then the suspects from oldest to newest along first parents, and the second parents of merges.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Chain {
+    pub(super) commits: Vec<CommitId>,
+    pub(super) merges: Vec<(CommitId, CommitId)>,
+}
+
+/// The commits of a range of a branch. `listed` are those of the branch.
+pub(super) fn chain(listed: &[CommitInfo], range: &BisectRange) -> Result<Chain, RangeError> {
+    let BisectRange { base, head } = range;
+    if base == head {
+        return Err(RangeError::Empty(head.clone()));
+    }
+    let known: HashMap<&CommitId, &CommitInfo> = listed.iter().map(|commit| (&commit.id, commit)).collect();
+    if !known.contains_key(head) {
+        return Err(RangeError::NotListed(head.clone()));
+    }
+    let mut chain = Chain::default();
+    let mut next = Some(head);
+    while let Some(info) = next.filter(|id| *id != base).and_then(|id| known.get(id)) {
+        chain.commits.push(info.id.clone());
+        if let Some(second) = info.parents.get(1) {
+            chain.merges.push((info.id.clone(), second.clone()));
+        }
+        next = info.parents.first();
+    }
+    if next == Some(base) {
+        chain.commits.push(base.clone());
+        chain.commits.reverse();
+        return Ok(chain);
+    }
+    let place = |id: &CommitId| listed.iter().position(|commit| commit.id == *id);
+    let (base, head) = (base.clone(), head.clone());
+    Err(if place(&base).is_some_and(|place_of| Some(place_of) < place(&head)) {
+        RangeError::Reversed { base, head }
+    } else {
+        RangeError::NotAnAncestor { base, head }
+    })
+}
+
+/// The range between the newest pass before the newest failures and the oldest of these failures, along first parents. `listed`
+/// has the tip first.
+pub(super) fn newest(
+    listed: &[CommitInfo],
+    status: impl Fn(&CommitId) -> Option<Status>,
+) -> Result<BisectRange, RangeError> {
+    let known: HashMap<&CommitId, &CommitInfo> = listed.iter().map(|commit| (&commit.id, commit)).collect();
+    let mut line = Vec::new();
+    let mut next = listed.first();
+    // A commit is visited once.
+    while let Some(info) = next.filter(|_| line.len() < listed.len()) {
+        line.push(&info.id);
+        next = info.parents.first().and_then(|parent| known.get(parent)).copied();
+    }
+    let found = stretches(line.iter().map(|id| status(id))).into_iter().next();
+    let good = found.as_ref().and_then(|stretch| stretch.last_good);
+    match (found, good) {
+        (Some(stretch), Some(good)) => {
+            Ok(BisectRange { base: line[good].clone(), head: line[stretch.first_bad].clone() })
+        }
+        _ => Err(RangeError::NoRange),
+    }
+}

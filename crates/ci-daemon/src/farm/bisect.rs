@@ -1,0 +1,156 @@
+//! Bisections: requests of users, and their runs.
+
+use std::cell::OnceCell;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use fsx::clock::unix_seconds;
+use model::BranchRef;
+use results::TestEntry;
+use results::bisections::BisectionRecords;
+use results::notes::RequestEnd;
+use results::requests::{Bisect, RequestKind};
+
+use super::{Command, Farm, RecordedVerdicts};
+use crate::audit::Requester;
+use crate::bisect::{Asked, Bench, BisectError, RangeError};
+use crate::executor::placement;
+use crate::plan::{self, Input, JobRef, PlannedJob};
+use crate::requests::TakenRequest;
+use crate::watch::fetch_loop::View;
+
+/// What a bisection sees of the farm.
+struct FarmBench<'a> {
+    view: &'a View,
+    /// Made when it is needed: it has the commits of all branches.
+    input: OnceCell<Input>,
+    verdicts: &'a RecordedVerdicts,
+}
+
+impl<'a> FarmBench<'a> {
+    fn new(view: &'a View, verdicts: &'a RecordedVerdicts) -> Self {
+        Self { view, input: OnceCell::new(), verdicts }
+    }
+}
+
+impl Bench for FarmBench<'_> {
+    fn entry(&self, job: &JobRef) -> Option<TestEntry> {
+        self.verdicts.entry(job)
+    }
+
+    fn job(&self, branch: &BranchRef, job: &JobRef) -> Option<PlannedJob> {
+        let input = self.input.get_or_init(|| plan::from_view::input(self.view, HashMap::new()));
+        plan::find_on_branch(input, branch, job)
+    }
+}
+
+impl Farm {
+    /// Continues the bisections of an earlier daemon.
+    pub fn resume_bisections(&mut self, found: BisectionRecords) {
+        for problem in found.problems {
+            tracing::warn!("bisection {problem}");
+        }
+        let bench = FarmBench::new(&self.view, &self.verdicts);
+        for record in found.records {
+            let id = record.record.id.clone();
+            if let Err(error) = self.bisections.resume(record, &bench) {
+                tracing::warn!("bisection {id} is not continued: {error}");
+            }
+        }
+        self.bisect_now = true;
+    }
+
+    /// Starts the next runs of the bisections. `now` in Unix seconds. Returns the commands to carry out.
+    pub fn bisect(&mut self, now: i64) -> Vec<Command> {
+        let now_due = std::mem::take(&mut self.bisect_now) || self.bisections.is_counting();
+        if !now_due || self.bisections.is_empty() {
+            return Vec::new();
+        }
+        let idle = self.idle();
+        let bench = FarmBench::new(&self.view, &self.verdicts);
+        let round = self.bisections.round(&bench, idle, now);
+        for job in round.submit {
+            self.submit_bisection(&Arc::new(job));
+        }
+        let write = |(id, text)| Command::WriteBisection { id, text };
+        round.write.into_iter().map(write).collect()
+    }
+
+    fn submit_bisection(&mut self, job: &Arc<PlannedJob>) {
+        let name = job.name();
+        match self.hold(&name) {
+            Ok(true) => {
+                let run = self.reruns.bisect(job);
+                self.submit(run);
+            }
+            // Its first attempt is running, and will be counted.
+            Ok(false) => self.bisections.not_submitted(&name),
+            Err(error) => {
+                tracing::warn!(job = %name, "{error}");
+                self.bisections.not_submitted(&name);
+            }
+        }
+    }
+
+    /// The number of slots without work.
+    fn idle(&self) -> usize {
+        let busy = self.batches.len() + self.choir.pending_len();
+        placement::slots(&self.view.config).len().saturating_sub(busy)
+    }
+
+    pub(super) fn begin_bisection(&mut self, request: TakenRequest) -> Vec<Command> {
+        let RequestKind::Bisect(bisect) = &request.kind else { return Vec::new() };
+        let file = request.file.clone();
+        match self.start_bisection(bisect, &request) {
+            Ok(id) => {
+                tracing::info!("bisection {id} of {} begins", bisect.key);
+                self.bisect_now = true;
+                // The request is finished after its record is written.
+                let mut commands = self.bisect(unix_seconds());
+                commands.push(Command::FinishRequest(file, RequestEnd::Done));
+                commands
+            }
+            // After a start, the branches arrive one after another.
+            Err(BisectError::NotConfigured | BisectError::Range(RangeError::NotListed(_)))
+                if !self.view.complete =>
+            {
+                self.waiting.push(request);
+                Vec::new()
+            }
+            Err(error) => {
+                tracing::warn!(test = %bisect.key, "bisection refused: {error}");
+                vec![Command::FinishRequest(file, RequestEnd::Refused(error.to_string()))]
+            }
+        }
+    }
+
+    fn start_bisection(&mut self, request: &Bisect, taken: &TakenRequest) -> Result<String, BisectError> {
+        let fetched = self.view.branches.get(&request.branch).ok_or(BisectError::NotConfigured)?;
+        let tip = fetched.commits.first().ok_or(BisectError::NotConfigured)?;
+        let job = JobRef { commit: tip.id.clone(), key: request.key.clone() };
+        let input = plan::from_view::input(&self.view, HashMap::new());
+        let job = plan::find_on_branch(&input, &request.branch, &job).ok_or(BisectError::NotConfigured)?;
+        let entries = self.verdicts.history(&request.branch, &request.key)?;
+        self.bisections.begin(&Asked {
+            request,
+            account: taken.requester.as_ref().map(Requester::account),
+            file: taken.file.file_name().map(|name| name.to_string_lossy().into()),
+            job: &job,
+            listed: &fetched.commits,
+            entries: &entries,
+            now: unix_seconds(),
+        })
+    }
+
+    pub(super) fn cancel_bisection(&mut self, id: &str, file: PathBuf) -> Vec<Command> {
+        let end = match self.bisections.cancel(id) {
+            Ok(()) => RequestEnd::Done,
+            Err(error) => RequestEnd::Refused(error.to_string()),
+        };
+        self.bisect_now = true;
+        let mut commands = self.bisect(unix_seconds());
+        commands.push(Command::FinishRequest(file, end));
+        commands
+    }
+}

@@ -1,0 +1,86 @@
+//! Bisections of the daemon.
+
+use belief::bisect::{State, Why};
+use model::CommitId;
+use rustix::process::Signal;
+
+use crate::support::{Farm, until};
+
+/// Commits of which the newest ones fail, with verdicts only of the oldest and the newest one.
+fn broken(modes: &[&str]) -> (Farm, Vec<CommitId>) {
+    let farm = Farm::new();
+    let mut commits = vec![farm.commit("0", modes[0])];
+    farm.once();
+    commits.extend((1..modes.len()).map(|at| farm.commit(&at.to_string(), modes[at])));
+    let daemon = farm.start(&["--once", "--limit", "5"]);
+    assert_eq!(daemon.wait(), spawn::Exit::Code(0));
+    assert_eq!((farm.ran().len(), farm.statuses(&commits[1]).len()), (10, 0));
+    (farm, commits)
+}
+
+#[test]
+fn the_first_bad_commit_among_eight_is_found_and_verified() {
+    let modes = ["own", "own", "own unbuilt", "own", "own", "own", "own fail", "own fail", "own fail"];
+    let (farm, commits) = broken(&modes);
+    farm.ask_bisect("t.one.b", None);
+    // Only what is asked for runs.
+    assert_eq!(farm.start(&["--once", "--limit", "0"]).wait(), spawn::Exit::Code(0));
+    let [found] = farm.bisections().try_into().unwrap();
+    let record = &found.record;
+    let (culprit, parent) = (commits[6].clone(), commits[5].clone());
+    assert_eq!(record.state, State::Culprit { culprit, parent, second_parent: None }, "{record:?}");
+    let verification = record.verification.unwrap();
+    assert!(verification.confirmed && verification.culprit.failures >= 5, "{verification:?}");
+    assert!(farm.ran()[10..].iter().all(|line| line.ends_with(" t/one b")), "{:?}", farm.ran());
+    // The runs, and those of kernels that do not build, which are no runs. The known verdicts are not repeated by the search.
+    let runs = u32::try_from(farm.ran().len()).unwrap() - 10;
+    let unbuilt = u32::try_from(farm.attempts(&commits[2], "t.one.b").len()).unwrap();
+    assert_eq!((record.runs + unbuilt, unbuilt <= 1), (runs, true), "{:?}", farm.ran());
+    let known: Vec<&CommitId> =
+        record.steps.iter().filter(|step| step.why == Why::Known).map(|step| &step.commit).collect();
+    assert_eq!(known, [&commits[0], &commits[8]]);
+    assert!(record.steps.iter().any(|step| step.host.is_some() && step.image.is_some()));
+    assert_eq!((farm.requests(), found.requested_by.is_some()), (0, true));
+    // It has ended: the next daemon does nothing.
+    let ran = farm.ran().len();
+    assert_eq!(farm.start(&["--once", "--limit", "0"]).wait(), spawn::Exit::Code(0));
+    assert_eq!((farm.ran().len(), farm.bisections().len()), (ran, 1));
+}
+
+#[test]
+fn a_bisection_continues_after_a_kill() {
+    let modes = ["own", "own", "own", "own fail", "own fail", "own fail"];
+    let (farm, commits) = broken(&modes);
+    farm.delay("0.2");
+    farm.ask_bisect("t.one.a", Some((&commits[0], &commits[5])));
+    let daemon = farm.start(&["--limit", "0"]);
+    until("two runs", || farm.bisections().iter().any(|found| found.record.runs >= 2));
+    daemon.signal(Signal::KILL);
+    daemon.wait();
+    let before = farm.bisections().remove(0).record;
+    assert_eq!(before.state, State::Running);
+    assert_eq!(farm.start(&["--once", "--limit", "0"]).wait(), spawn::Exit::Code(0));
+    let after = farm.bisections().remove(0).record;
+    let State::Culprit { culprit, .. } = &after.state else { panic!("{after:?}") };
+    assert_eq!(*culprit, commits[3]);
+    assert!(after.verification.unwrap().confirmed && after.runs > before.runs);
+    // At most the run that was killed is lost.
+    let runs = u32::try_from(farm.ran().len()).unwrap() - 10;
+    assert!(runs - after.runs <= 1, "{runs} {}", after.runs);
+}
+
+#[test]
+fn impossible_requests_are_refused() {
+    let (farm, commits) = broken(&["own", "own", "own fail"]);
+    let other = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
+    let [base, middle, head] = [&commits[0], &commits[1], &commits[2]];
+    let ranges = [(head, base), (head, head), (base, &other), (&other, head), (base, middle)];
+    for (key, range) in [("t.one.z", None), ("no.such", None), ("t.two.x", Some((base, base)))]
+        .into_iter()
+        .chain(ranges.map(|range| ("t.one.a", Some(range))))
+    {
+        farm.ask_bisect(key, range);
+        assert_eq!(farm.start(&["--once", "--limit", "0"]).wait(), spawn::Exit::Code(0));
+        assert_eq!((farm.requests(), farm.ran().len(), farm.bisections().len()), (0, 10, 0), "{key}");
+    }
+}

@@ -1,0 +1,227 @@
+//! The bisections of the farm: one record per bisection, `bisect/<id>.json` of the output directory.
+//!
+//! ci-daemon writes the records and continues from them after a restart. Others only read them.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use belief::Tally;
+use belief::bisect::{Record, Step, Why};
+use fsx::publish::Durability;
+use model::{BranchRef, CommitId, ResultKey};
+use serde::{Deserialize, Serialize};
+
+/// The directory of the records, in the output directory.
+pub const DIRECTORY: &str = "bisect";
+/// The size limit of a record in bytes.
+const SIZE_MAX: u64 = 16 << 20;
+/// The maximum number of records that are read.
+const FILES_MAX: usize = 10_000;
+/// The maximum number of runs in a record.
+const RUNS_MAX: u64 = 100_000;
+/// The maximum length of an id.
+const ID_MAX: usize = 100;
+
+/// The record of a bisection on the farm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BisectionRecord {
+    /// What was run, and what it shows: the record of `ktest bisect`.
+    #[serde(flatten)]
+    pub record: Record,
+    /// The branch with the commits. Its user has the jobs.
+    pub branch: BranchRef,
+    /// The account that requested it; `None` if the farm started it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_by: Option<String>,
+    /// The name of the request file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// The start, Unix seconds.
+    pub begun: i64,
+    /// Why nothing runs at present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
+    /// The base, then the suspects from oldest to newest.
+    pub commits: Vec<CommitId>,
+    /// The second parents of merges.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub merges: BTreeMap<CommitId, CommitId>,
+    /// Attempts at commits before the base.
+    pub earlier: Tally,
+    /// The expected duration of a run, in seconds.
+    pub run_s: f64,
+    /// Whether the kernel is built from the commit.
+    pub builds_kernel: bool,
+    /// The number of the newest attempt at each commit that is counted.
+    pub counted: BTreeMap<CommitId, u32>,
+    /// The runs at each commit that the farm gave up: they have no attempt.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub given_up: BTreeMap<CommitId, u32>,
+    /// The runs that have no result yet.
+    pub pending: Vec<PendingRun>,
+}
+
+/// A run without a result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PendingRun {
+    /// The commit.
+    pub commit: CommitId,
+    /// Why it runs.
+    pub why: Why,
+}
+
+/// Why a record is not one of a bisection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidRecord {
+    /// Its id is not the name of its file.
+    #[error("it has the id {0:?}")]
+    Id(String),
+    /// The commits are not those between base and head.
+    #[error("its commits do not begin with its base and end with its head")]
+    Commits,
+    /// A commit that it does not list.
+    #[error("it has runs of {0}, which is not one of its commits")]
+    Unlisted(CommitId),
+    /// Numbers of runs that cannot be.
+    #[error("its numbers of runs are impossible")]
+    Runs,
+}
+
+/// Records, and the problems of those that cannot be read.
+#[derive(Debug, Default)]
+pub struct BisectionRecords {
+    /// The records, newest first.
+    pub records: Vec<BisectionRecord>,
+    /// The problems, one line each.
+    pub problems: Vec<String>,
+}
+
+/// The id of the bisection of a test between two commits. It is a file name.
+#[must_use]
+pub fn id(test: &ResultKey, base: &CommitId, head: &CommitId) -> String {
+    format!("{}-{}{}", base.short(), head.short(), id_end(test))
+}
+
+/// The end of the ids of a test.
+fn id_end(test: &ResultKey) -> String {
+    // FNV-1a: the id is the same on all machines and in all versions.
+    let hash = test.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("-{:08x}", hash >> 32)
+}
+
+/// Whether the text can be the id of a bisection.
+#[must_use]
+pub fn is_id(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    !text.is_empty() && text.len() <= ID_MAX && text.bytes().all(allowed)
+}
+
+/// The file of a record.
+#[must_use]
+pub fn path(output_dir: &Path, id: &str) -> PathBuf {
+    output_dir.join(DIRECTORY).join(format!("{id}.json"))
+}
+
+/// The text of a record. A reader sees the previous or the new one.
+#[must_use]
+pub fn text(record: &BisectionRecord) -> String {
+    serde_json::to_string_pretty(record).unwrap_or_default()
+}
+
+/// Writes the text of a record.
+pub fn write(output_dir: &Path, id: &str, text: &str) -> Result<(), fsx::Error> {
+    fsx::own::create_dir_all(&output_dir.join(DIRECTORY))?;
+    fsx::publish::file(&path(output_dir, id), text, Durability::Synced)
+}
+
+/// One record; `None` if there is none. The error is one line.
+pub fn read(output_dir: &Path, id: &str) -> Result<Option<BisectionRecord>, String> {
+    let path = path(output_dir, id);
+    let problem = |reason: &dyn std::fmt::Display| format!("{}: not read: {reason}", path.display());
+    if !is_id(id) {
+        return Ok(None);
+    }
+    let text = match fsx::own::read_to_string(&path, SIZE_MAX) {
+        Ok(text) => text,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(problem(&error)),
+    };
+    let record: BisectionRecord = serde_json::from_str(&text).map_err(|error| problem(&error))?;
+    record.check(id).map_err(|error| problem(&error))?;
+    Ok(Some(record))
+}
+
+/// The records of an output directory, newest first.
+#[must_use]
+pub fn list(output_dir: &Path) -> BisectionRecords {
+    read_all(output_dir, |_| true)
+}
+
+/// The records of a test, newest first. Those that cannot be read are left out.
+#[must_use]
+pub fn of_test(output_dir: &Path, test: &ResultKey) -> Vec<BisectionRecord> {
+    let end = id_end(test);
+    let mut records = read_all(output_dir, |id| id.ends_with(&end)).records;
+    records.retain(|found| found.record.test == *test);
+    records
+}
+
+fn read_all(output_dir: &Path, is_wanted: impl Fn(&str) -> bool) -> BisectionRecords {
+    let mut found = BisectionRecords::default();
+    let entries = match fsx::own::list(&output_dir.join(DIRECTORY)) {
+        Ok(entries) => entries,
+        Err(error) => {
+            // The directory is created by the first bisection.
+            if !error.is_not_found() {
+                found.problems.push(error.to_string());
+            }
+            return found;
+        }
+    };
+    let names = entries.iter().filter(|entry| entry.path.extension().is_some_and(|ending| ending == "json"));
+    let ids = names.filter_map(|entry| entry.path.file_stem()?.to_str()).filter(|id| is_wanted(id));
+    for id in ids.take(FILES_MAX) {
+        match read(output_dir, id) {
+            Ok(record) => found.records.extend(record),
+            Err(problem) => found.problems.push(problem),
+        }
+    }
+    found.records.sort_by(|a, b| (b.begun, &b.record.id).cmp(&(a.begun, &a.record.id)));
+    found
+}
+
+impl BisectionRecord {
+    /// Checks what a bisection relies on when it continues from the record.
+    fn check(&self, id: &str) -> Result<(), InvalidRecord> {
+        let record = &self.record;
+        if record.id != id {
+            return Err(InvalidRecord::Id(record.id.chars().take(ID_MAX).collect()));
+        }
+        let listed: HashSet<&CommitId> = self.commits.iter().collect();
+        let ends = (self.commits.first(), self.commits.last());
+        if ends != (Some(&record.base), Some(&record.head))
+            || listed.len() != self.commits.len()
+            || listed.len() < 2
+        {
+            return Err(InvalidRecord::Commits);
+        }
+        let used = record.steps.iter().map(|step| &step.commit);
+        let used = used.chain(self.pending.iter().map(|run| &run.commit)).chain(self.counted.keys());
+        let used = used.chain(self.given_up.keys());
+        if let Some(unlisted) = used.into_iter().find(|commit| !listed.contains(commit)) {
+            return Err(InvalidRecord::Unlisted(unlisted.clone()));
+        }
+        let ended = |step: &Step| u64::from(step.fails) + u64::from(step.other) + u64::from(step.passes);
+        let runs: u64 = record.steps.iter().map(|step| u64::from(step.runs)).sum();
+        let possible = record.steps.iter().all(|step| ended(step) <= u64::from(step.runs));
+        if !possible || runs > RUNS_MAX || !self.run_s.is_finite() || self.run_s < 0.0 {
+            return Err(InvalidRecord::Runs);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

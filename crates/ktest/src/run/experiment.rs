@@ -224,58 +224,51 @@ mod tests {
         }
     }
 
-    #[test]
-    fn each_input_changes_the_key() {
-        type Change = Box<dyn FnOnce(&Path, &mut Parts)>;
+    type Change = Box<dyn FnOnce(&Path, &mut Parts)>;
+
+    /// Changes of files and variables.
+    fn changed_files() -> Vec<(&'static str, Change)> {
         let file = |name: &'static str, text: &'static str| -> Change {
             Box::new(move |dir, _| write(&dir.join(name), text))
         };
-        let changes: Vec<(&str, Change)> = vec![
-            ("nothing", Box::new(|_, _| {})),
-            ("image", Box::new(|_, parts| parts.kernel.image_hash = "2".repeat(64))),
+        let initrd = |text: &'static str| -> Change {
+            Box::new(move |dir, parts| {
+                write(&dir.join("initrd"), text);
+                parts.kernel.initrd = Some(dir.join("initrd"));
+            })
+        };
+        let variable = |text: &'static str| -> Change {
+            Box::new(|_, parts| parts.request.order.test.env.push(text.parse().unwrap()))
+        };
+        let root: Change = Box::new(|dir, parts| {
+            write(&dir.join("images/other.packages"), "bash 5.2");
+            parts.machine.root = dir.join("images/other.ext4");
+        });
+        vec![
             ("module", file("modules/lib/modules/6.1.0/a.ko", "a modulf")),
             ("new module", file("modules/lib/modules/6.1.0/b.ko", "a module")),
-            ("release", Box::new(|_, parts| parts.kernel.release = "6.1.1".into())),
             ("config", file("config", "CONFIG_EXT4_FS=m")),
-            (
-                "initrd",
-                Box::new(|dir, parts| {
-                    write(&dir.join("initrd"), "an initrd");
-                    parts.kernel.initrd = Some(dir.join("initrd"));
-                }),
-            ),
-            (
-                "initrd content",
-                Box::new(|dir, parts| {
-                    write(&dir.join("initrd"), "an initre");
-                    parts.kernel.initrd = Some(dir.join("initrd"));
-                }),
-            ),
-            ("headers", Box::new(|_, parts| parts.declared.kernel_headers = true)),
+            ("initrd", initrd("an initrd")),
+            ("initrd content", initrd("an initre")),
             ("test file", file("kt/tests/fs/x.ktest", "a tesu")),
             ("library", file("kt/lib/common.sh", "a librarz")),
             ("fixture", file("kt/tests/fs/data.txt", "datb")),
             ("new fixture", file("kt/tests/fs/more.txt", "data")),
-            (
-                "variable",
-                Box::new(|_, parts| {
-                    parts.request.order.test.env.push("ktest_x=1".parse().unwrap());
-                }),
-            ),
-            (
-                "value",
-                Box::new(|_, parts| {
-                    parts.request.order.test.env.push("ktest_x=2".parse().unwrap());
-                }),
-            ),
+            ("variable", variable("ktest_x=1")),
+            ("value", variable("ktest_x=2")),
             ("packages", file("images/root.packages", "bash 5.3")),
-            (
-                "root image",
-                Box::new(|dir, parts| {
-                    write(&dir.join("images/other.packages"), "bash 5.2");
-                    parts.machine.root = dir.join("images/other.ext4");
-                }),
-            ),
+            ("root image", root),
+            ("disk size", file("scratch0", "x")),
+        ]
+    }
+
+    #[test]
+    fn each_input_changes_the_key() {
+        let mut changes: Vec<(&str, Change)> = vec![
+            ("nothing", Box::new(|_, _| {})),
+            ("image", Box::new(|_, parts| parts.kernel.image_hash = "2".repeat(64))),
+            ("release", Box::new(|_, parts| parts.kernel.release = "6.1.1".into())),
+            ("headers", Box::new(|_, parts| parts.declared.kernel_headers = true)),
             ("time limit", Box::new(|_, parts| parts.declared.timeout = std::time::Duration::from_secs(7))),
             ("taint", Box::new(|_, parts| parts.declared.allow_taint = true)),
             ("network", Box::new(|_, parts| parts.declared.network = true)),
@@ -285,13 +278,13 @@ mod tests {
             ("memory", Box::new(|_, parts| parts.machine.mem_mib = 1025)),
             ("bus", Box::new(|_, parts| parts.machine.bus = StorageBus::Nvme)),
             ("argument", Box::new(|_, parts| parts.machine.append.push("nokaslr".into()))),
-            ("disk size", file("scratch0", "x")),
             ("slow disk", Box::new(|_, parts| parts.machine.disks[0].iops = Some(100))),
             ("no disk", Box::new(|_, parts| parts.machine.disks.clear())),
             ("pmem", Box::new(|_, parts| parts.machine.pmem[0].1 = 8192)),
             ("core", Box::new(|_, parts| parts.machine.core = true)),
             ("QEMU argument", Box::new(|_, parts| parts.machine.qemu_append.push("-s".into()))),
         ];
+        changes.extend(changed_files());
         let mut seen: BTreeMap<ExperimentKey, &str> = BTreeMap::new();
         for (what, change) in changes {
             let key = key_of(change).unwrap();

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use model::run_order::NETWORK_VARIABLE;
 use model::{
-    Arch, Env, GroupName, ImageName, NamedKernel, PackageRepo, StoreKernel, TestPath, UpstreamKernel,
+    Arch, BisectStart, Env, GroupName, ImageName, NamedKernel, PackageRepo, StoreKernel, TestPath,
+    UpstreamKernel,
 };
 
 use crate::fault::{Fault, Problem};
@@ -35,6 +36,8 @@ pub struct TestGroup {
     pub test_always_passes_nice: u64,
     /// Whether a commit inherits the verdicts of one with the same source tree; true by default.
     pub inherit: bool,
+    /// How bisections of its tests begin; on request by default.
+    pub bisect: BisectStart,
     /// Kernels from the kernel store. If empty, the kernel is built from the commit.
     pub kernels: Vec<StoreKernel>,
     /// The environment of its runs, with `arch` as [`ARCH_VARIABLE`], `image` as [`IMAGE_VARIABLE`] and `network` as
@@ -134,6 +137,7 @@ pub(crate) struct RawGroup {
     test_duration_nice: Option<u64>,
     test_always_passes_nice: Option<u64>,
     inherit: Option<bool>,
+    bisect: Option<BisectStart>,
     kernels: Option<Vec<StoreKernel>>,
     arch: Option<Arch>,
     image: Option<String>,
@@ -161,6 +165,7 @@ const KEYS: &[&str] = &[
     "test_duration_nice",
     "test_always_passes_nice",
     "inherit",
+    "bisect",
 ];
 
 pub(crate) fn read(node: &Node, sources: &[PackageRepo]) -> Result<BTreeMap<GroupName, RawGroup>, Fault> {
@@ -191,6 +196,7 @@ fn raw(section: &Section<'_>, sources: &[PackageRepo]) -> Result<RawGroup, Fault
         test_duration_nice: count("test_duration_nice")?,
         test_always_passes_nice: count("test_always_passes_nice")?,
         inherit: section.get("inherit").map(|node| node.bool("inherit")).transpose()?,
+        bisect: section.get("bisect").map(|node| node.parse("bisect")).transpose()?,
         kernels: kernels(section, sources)?,
         arch: section.get("arch").map(|node| node.parse("arch")).transpose()?,
         image: section.get("image").map(|node| node.str("image").map(str::to_owned)).transpose()?,
@@ -344,6 +350,7 @@ fn merge(name: &GroupName, raw: &RawGroup, parent: Option<&TestGroup>) -> Result
             .or(parent.map(|p| p.test_always_passes_nice))
             .unwrap_or(10),
         inherit: raw.inherit.or(parent.map(|p| p.inherit)).unwrap_or(true),
+        bisect: raw.bisect.or(parent.map(|p| p.bisect)).unwrap_or_default(),
         kernels: raw.kernels.clone().or_else(|| parent.map(|p| p.kernels.clone())).unwrap_or_default(),
         env: Env::try_from(env).map_err(|error| fault(raw, GroupError::Env(error)))?,
     })

@@ -4,6 +4,7 @@
 //! here, into a type that cannot hold an invalid one. No other crate splits or joins these strings.
 
 pub mod arch;
+pub mod bisect_start;
 pub mod branch;
 pub mod build;
 pub mod bus;
@@ -27,6 +28,7 @@ pub mod verdict;
 pub mod wildcard;
 
 pub use arch::Arch;
+pub use bisect_start::BisectStart;
 pub use branch::{BranchName, BranchRef, GroupName, ImageName, RepoName, UserName};
 pub use bus::StorageBus;
 pub use conditions::{Conditions, ExperimentKey};

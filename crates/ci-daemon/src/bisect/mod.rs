@@ -15,10 +15,10 @@ use belief::Tally;
 use belief::bisect::{QuestionError, Rates, Record, State};
 use gitio::CommitInfo;
 use jobkit::Outcome;
-use model::{BranchRef, CommitId, ResultKey, Status};
+use model::{BisectStart, BranchRef, CommitId, ResultKey, Status};
 use results::TestEntry;
 use results::bisections::{self, BisectionRecord};
-use results::requests::Bisect;
+use results::requests::{Bisect, BisectRange};
 
 pub use self::range::RangeError;
 use self::search::Search;
@@ -42,6 +42,9 @@ pub enum BisectError {
     /// The test runs on a kernel of the store.
     #[error("the test runs on a kernel of the store, so no commit of this branch makes it fail")]
     StoreKernel,
+    /// The group does not want it.
+    #[error("bisections of this test are off; its test group has bisect = \"off\"")]
+    Off,
     /// There are no commits to search.
     #[error(transparent)]
     Range(#[from] RangeError),
@@ -85,6 +88,20 @@ pub struct Asked<'a> {
     pub entries: &'a HashMap<CommitId, TestEntry>,
     /// The time, Unix seconds.
     pub now: i64,
+}
+
+/// The commits between the newest pass before the newest failures and `failed`, the oldest of these failures; `None` if the pass
+/// is at its parent, or if the failure is not new.
+#[must_use]
+pub fn new_failure(
+    listed: &[CommitInfo],
+    entries: &HashMap<CommitId, TestEntry>,
+    failed: &CommitId,
+) -> Option<BisectRange> {
+    let status = |commit: &CommitId| entries.get(commit).map(TestEntry::status);
+    let range = range::newest(listed, status).ok().filter(|range| range.head == *failed)?;
+    let chain = range::chain(listed, &range).ok()?;
+    (chain.commits.len() > 2).then_some(range)
 }
 
 /// What a bisection needs from the farm.
@@ -328,6 +345,9 @@ fn record(asked: &Asked<'_>) -> Result<BisectionRecord, BisectError> {
     let Asked { request, job, listed, entries, .. } = asked;
     if job.unit.kernel.is_some() && job.repo.is_linux() {
         return Err(BisectError::StoreKernel);
+    }
+    if job.bisect == BisectStart::Off {
+        return Err(BisectError::Off);
     }
     let status = |commit: &CommitId| entries.get(commit).map(TestEntry::status);
     let range = match &request.range {

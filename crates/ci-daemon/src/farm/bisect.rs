@@ -2,21 +2,21 @@
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fsx::clock::unix_seconds;
-use model::BranchRef;
+use model::{BisectStart, BranchRef, Status};
 use results::TestEntry;
-use results::bisections::BisectionRecords;
+use results::bisections::{self, BisectionRecords};
 use results::notes::RequestEnd;
 use results::requests::{Bisect, RequestKind};
 
 use super::{Command, Farm, RecordedVerdicts};
 use crate::audit::Requester;
-use crate::bisect::{Asked, Bench, BisectError, RangeError};
+use crate::bisect::{self, Asked, Bench, BisectError, RangeError};
 use crate::executor::placement;
-use crate::plan::{self, Input, JobRef, PlannedJob};
+use crate::plan::{self, Input, JobRef, PlannedJob, Purpose};
 use crate::requests::TakenRequest;
 use crate::watch::fetch_loop::View;
 
@@ -102,7 +102,8 @@ impl Farm {
     pub(super) fn begin_bisection(&mut self, request: TakenRequest) -> Vec<Command> {
         let RequestKind::Bisect(bisect) = &request.kind else { return Vec::new() };
         let file = request.file.clone();
-        match self.start_bisection(bisect, &request) {
+        let account = request.requester.as_ref().map(Requester::account);
+        match self.start_bisection(bisect, account, Some(&request.file)) {
             Ok(id) => {
                 tracing::info!("bisection {id} of {} begins", bisect.key);
                 self.bisect_now = true;
@@ -125,7 +126,40 @@ impl Farm {
         }
     }
 
-    fn start_bisection(&mut self, request: &Bisect, taken: &TakenRequest) -> Result<String, BisectError> {
+    /// A retry ended: begins the bisection of a failure that it confirmed, if the group wants that.
+    pub(super) fn bisect_new_failure(&mut self, job: &PlannedJob) {
+        if job.purpose != Purpose::Confirm || job.bisect != BisectStart::Auto {
+            return;
+        }
+        let name = job.name();
+        let is_confirmed = |entry: TestEntry| entry.status() == Status::Failed && entry.is_confirmed();
+        let Some(fetched) = self.view.branches.get(&*job.branch) else { return };
+        if !self.verdicts.entry(&name).is_some_and(is_confirmed) {
+            return;
+        }
+        let Ok(entries) = self.verdicts.history(&job.branch, &job.key) else { return };
+        let Some(range) = bisect::new_failure(&fetched.commits, &entries, &job.commit) else { return };
+        // It may have ended before.
+        let id = bisections::id(&job.key, &range.base, &range.head);
+        if bisections::path(&self.output_dir, &id).exists() {
+            return;
+        }
+        let request = Bisect { branch: (*job.branch).clone(), key: job.key.clone(), range: Some(range) };
+        match self.start_bisection(&request, None, None) {
+            Ok(id) => {
+                tracing::info!(job = %name, "a new failure: bisection {id} begins");
+                self.bisect_now = true;
+            }
+            Err(error) => tracing::warn!(job = %name, "the new failure is not bisected: {error}"),
+        }
+    }
+
+    fn start_bisection(
+        &mut self,
+        request: &Bisect,
+        account: Option<String>,
+        file: Option<&Path>,
+    ) -> Result<String, BisectError> {
         let fetched = self.view.branches.get(&request.branch).ok_or(BisectError::NotConfigured)?;
         let tip = fetched.commits.first().ok_or(BisectError::NotConfigured)?;
         let job = JobRef { commit: tip.id.clone(), key: request.key.clone() };
@@ -134,8 +168,8 @@ impl Farm {
         let entries = self.verdicts.history(&request.branch, &request.key)?;
         self.bisections.begin(&Asked {
             request,
-            account: taken.requester.as_ref().map(Requester::account),
-            file: taken.file.file_name().map(|name| name.to_string_lossy().into()),
+            account,
+            file: file.and_then(Path::file_name).map(|name| name.to_string_lossy().into()),
             job: &job,
             listed: &fetched.commits,
             entries: &entries,

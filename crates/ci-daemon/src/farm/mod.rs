@@ -291,6 +291,9 @@ impl Farm {
             Outcome::Cancelled | Outcome::Removed => self.window.give_back(&job),
         }
         self.bisections.ended(&end.payload, &end.outcome, unix_seconds());
+        if end.outcome == Outcome::Done {
+            self.bisect_new_failure(&end.payload);
+        }
         let next = self.reruns.ended(&job, end.outcome == Outcome::Done);
         self.submit(next.submit);
         // A daemon that stops cancels its jobs; the next daemon finds their requests.

@@ -21,6 +21,7 @@ pub(crate) fn branch(name: &str, commits: &[u8]) -> Branch {
         test_duration_nice: 0,
         test_always_passes_nice: 0,
         inherit: true,
+        bisect: model::BisectStart::Ask,
         kernels: Vec::new(),
         env: Env::default(),
     };
@@ -57,5 +58,6 @@ pub(crate) fn job(commit: CommitId, test: &str, subtest: &str) -> PlannedJob {
         cost: Duration::from_secs(1),
         purpose: Purpose::First,
         inherit: true,
+        bisect: model::BisectStart::Ask,
     }
 }

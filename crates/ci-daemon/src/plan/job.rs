@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{BranchRef, CommitId, Env, GroupName, RepoName, ResultKey, StoreKernel, SubtestName, TestPath};
+use model::{
+    BisectStart, BranchRef, CommitId, Env, GroupName, RepoName, ResultKey, StoreKernel, SubtestName, TestPath,
+};
 
 /// What the jobs of a batch have in common, apart from the commit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -44,6 +46,8 @@ pub struct PlannedJob {
     pub purpose: Purpose,
     /// Whether its commit inherits the verdict of another one.
     pub inherit: bool,
+    /// How bisections of the test begin.
+    pub bisect: BisectStart,
 }
 
 /// The purpose of a job.

@@ -27,7 +27,9 @@ use config::TestGroup;
 pub use find::{find, find_on_branch};
 pub use input::{Branch, History, Input, Niceness, histories};
 pub use job::{JobRef, PlannedJob, Purpose, Unit};
-use model::{BranchRef, CommitId, GroupName, NameError, RepoName, ResultKey, StoreKernel, SubtestName};
+use model::{
+    BisectStart, BranchRef, CommitId, GroupName, NameError, RepoName, ResultKey, StoreKernel, SubtestName,
+};
 
 /// The recorded verdicts. The planner reads those of a commit once, when it first considers the commit.
 pub trait Verdicts {
@@ -104,6 +106,7 @@ struct PlanLane {
     branch: u32,
     group: Arc<GroupName>,
     inherit: bool,
+    bisect: BisectStart,
     unit: u32,
     /// Indices into the unit's subtests, in listing order.
     subtests: Arc<[u32]>,
@@ -210,6 +213,7 @@ impl Planner {
                             branch: branch_at,
                             group: name.clone(),
                             inherit: group.inherit,
+                            bisect: group.bisect,
                             unit: unit_at,
                             subtests: subtests.clone(),
                             nice: *nice,
@@ -306,6 +310,7 @@ impl Planner {
                         value: head.value,
                         cost: subtest.cost,
                         inherit: lane.inherit,
+                        bisect: lane.bisect,
                         purpose: Purpose::First,
                     });
                 }

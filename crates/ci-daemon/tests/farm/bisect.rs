@@ -48,6 +48,37 @@ fn the_first_bad_commit_among_eight_is_found_and_verified() {
 }
 
 #[test]
+fn a_confirmed_new_failure_is_bisected_by_itself() {
+    let farm = Farm::new();
+    let config = |start: &str| {
+        let group = format!("[test_group.g]\nbisect = \"{start}\"\n");
+        farm.configure(&farm.config("confirm_failures = 4").replace("[test_group.g]\n", &group));
+    };
+    config("ask");
+    let modes = ["own", "own", "own", "own fail", "own fail"];
+    let mut commits = vec![farm.commit("0", modes[0])];
+    farm.once();
+    commits.extend((1..modes.len()).map(|at| farm.commit(&at.to_string(), modes[at])));
+    config("auto");
+    assert_eq!(farm.start(&["--once", "--limit", "5"]).wait(), spawn::Exit::Code(0));
+    let found = farm.bisections();
+    assert_eq!(found.len(), 5, "each of the five tests fails at the newest commit");
+    for record in found {
+        let (culprit, parent) = (commits[3].clone(), commits[2].clone());
+        let expected = State::Culprit { culprit, parent, second_parent: None };
+        assert_eq!((&record.record.state, record.requested_by), (&expected, None));
+    }
+    // The failure at the commit before is not new any more, and what has ended does not begin again.
+    farm.once();
+    assert_eq!(farm.bisections().len(), 5);
+    // A group can refuse them.
+    config("off");
+    farm.ask_bisect("t.one.a", Some((&commits[1], &commits[4])));
+    farm.once();
+    assert_eq!((farm.requests(), farm.bisections().len()), (0, 5));
+}
+
+#[test]
 fn a_bisection_continues_after_a_kill() {
     let modes = ["own", "own", "own", "own fail", "own fail", "own fail"];
     let (farm, commits) = broken(&modes);

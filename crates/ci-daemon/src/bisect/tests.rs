@@ -12,7 +12,7 @@ use crate::plan::fixture;
 
 const HEAD: u32 = 16;
 
-/// A farm whose test gives `outcome` in the attempt with a number at a commit.
+/// A farm with a test that gives `outcome` in the attempt with a number at a commit.
 struct SimulatedFarm<F> {
     store: RefCell<HashMap<JobRef, TestEntry>>,
     has_test: bool,

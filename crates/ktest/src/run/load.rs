@@ -1,4 +1,4 @@
-//! The load of this host, which is recorded with each verdict: some tests fail only beside other work.
+//! The load of this host, which is recorded with each verdict: some tests fail only on a busy host.
 
 /// The load in percent: 100 if, over the last minute, as many processes wanted to run as there are processors.
 pub(super) fn percent() -> Option<u32> {

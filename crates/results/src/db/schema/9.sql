@@ -22,7 +22,7 @@ CREATE TABLE heir (
     commit_ INTEGER NOT NULL REFERENCES commit_ (id),
     PRIMARY KEY (source, commit_)
 ) STRICT, WITHOUT ROWID;
--- The trust domains whose batches recorded results of a commit.
+-- The trust domains with batches that recorded results of a commit.
 CREATE TABLE tested (
     commit_ INTEGER NOT NULL REFERENCES commit_ (id),
     domain TEXT NOT NULL,

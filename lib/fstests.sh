@@ -335,6 +335,10 @@ END
     ! _fstests_has dax || device=${ktest_pmem_dev[0]}
     # shellcheck disable=SC2086 # options
     run_quiet "mkfs of the test device" fstests_mkfs "$device" $_fstests_mkfs
+    # xfstests does not make the file systems below overlayfs.
+    # shellcheck disable=SC2086 # options
+    [[ $_fstests_type != overlay ]] ||
+        run_quiet "mkfs of the scratch device" fstests_mkfs "${ktest_scratch_dev[1]}" $_fstests_mkfs
     # A version that does not call it runs one case.
     grep -q '[$]LOGGER_PROG "run' $_fstests_at/check || set -- "$1"
     ! grep -q -e --exact-order $_fstests_at/check || options=(--exact-order)

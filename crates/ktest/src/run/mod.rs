@@ -31,6 +31,7 @@ mod vm_dir;
 mod vms;
 
 use model::{Event, Status, SubtestName};
+use testfile::known_issues::KnownIssuesError;
 
 use crate::out::Out;
 use crate::report::Reporter;
@@ -51,8 +52,7 @@ pub use summary::Summary;
 pub async fn run(request: &RunRequest, reporter: &mut Reporter) -> Result<Summary, RunError> {
     let listed = Listed::new(request, reporter).await?;
     believe::check(request, &listed.all())?;
-    let known = Known::load(&listed.file, &listed.subtests, &listed.host_env)
-        .map_err(|error| RunError::Usage(error.to_string()))?;
+    let known = Known::load(&listed.file, &listed.subtests, &listed.host_env).map_err(known_issues_error)?;
     let (test, all, commit) = (listed.file.test.clone(), listed.all(), request.kernel.commit());
     reporter.event(Event::RunStarted { test: test.clone(), subtests: all.clone(), commit });
     let mut results =
@@ -73,6 +73,18 @@ pub async fn run(request: &RunRequest, reporter: &mut Reporter) -> Result<Summar
         }
     }
     Ok(results.finish())
+}
+
+/// What a file of known failures contains is an error of its author, but not that it cannot be read.
+fn known_issues_error(error: KnownIssuesError) -> RunError {
+    let text = error.to_string();
+    match error {
+        // Text that is not UTF-8 is content.
+        KnownIssuesError::Read(error) if error.kind() != std::io::ErrorKind::InvalidData => {
+            RunError::Infrastructure(text)
+        }
+        _ => RunError::Usage(text),
+    }
 }
 
 /// Takes a run through its phases.

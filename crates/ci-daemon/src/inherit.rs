@@ -17,8 +17,10 @@ pub async fn inherit(writer: &Writer, config: &Config, branches: &[BranchRef]) -
     for branch in branches {
         let is_base = config.branch(branch).is_some_and(|branch| branch.base_cache);
         let domain = TrustDomain::of_branch(config.top.trust, branch, is_base);
-        for (heir, source) in writer.reader().twins(branch, &domain) {
-            match of_commit(writer, config, (branch, &domain), &heir, &source).await {
+        let twins = writer.reader().twins(branch, &domain);
+        let prefixes = if twins.is_empty() { BTreeSet::new() } else { prefixes(config, branch) };
+        for (heir, source) in twins {
+            match of_commit(writer, &prefixes, (&heir, &domain), &source).await {
                 Ok(0) => {}
                 Ok(tests) => {
                     tracing::info!(
@@ -35,16 +37,14 @@ pub async fn inherit(writer: &Writer, config: &Config, branches: &[BranchRef]) -
     heirs
 }
 
-/// Records the verdicts that a commit inherits. Returns the number of tests.
+/// Records the verdicts that a commit inherits, of tests with these prefixes. Returns the number of tests.
 async fn of_commit(
     writer: &Writer,
-    config: &Config,
-    (branch, domain): (&BranchRef, &TrustDomain),
-    heir: &CommitId,
+    prefixes: &BTreeSet<String>,
+    heir: (&CommitId, &TrustDomain),
     source: &CommitId,
 ) -> results::Result<usize> {
     let Some(results) = writer.reader().commit(source)? else { return Ok(0) };
-    let prefixes = prefixes(config, branch);
     let is_inherited = |entry: &TestEntry| {
         // What failed to run may run now.
         entry.decisive.status != Status::FailedToRun
@@ -52,7 +52,7 @@ async fn of_commit(
     };
     let entries: Vec<(CommitId, TestEntry)> =
         results.entries.into_iter().filter(is_inherited).map(|entry| (source.clone(), entry)).collect();
-    record(writer, (heir, domain), &entries).await?;
+    record(writer, heir, &entries).await?;
     Ok(entries.len())
 }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::{NameError, bad, name};
+use crate::names::{NameError, name, sha256};
 use crate::suite::SuiteVersion;
 
 name! {
@@ -17,11 +17,7 @@ name! {
 impl FromStr for ExperimentKey {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
-        if text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
-            Ok(Self(text.into()))
-        } else {
-            Err(bad("an experiment key", text, "it must be 64 lower-case hexadecimal digits"))
-        }
+        sha256("an experiment key", text).map(Self)
     }
 }
 

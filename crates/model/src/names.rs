@@ -260,11 +260,16 @@ name! {
 impl FromStr for KernelId {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
-        if text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
-            Ok(Self(text.into()))
-        } else {
-            Err(bad("a kernel id", text, "it must be 64 lower-case hexadecimal digits"))
-        }
+        sha256("a kernel id", text).map(Self)
+    }
+}
+
+/// A SHA-256 in hexadecimal, as the text of a name.
+pub(crate) fn sha256(kind: &'static str, text: &str) -> Result<std::sync::Arc<str>, NameError> {
+    if text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+        Ok(text.into())
+    } else {
+        Err(bad(kind, text, "it must be 64 lower-case hexadecimal digits"))
     }
 }
 

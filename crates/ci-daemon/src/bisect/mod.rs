@@ -194,7 +194,7 @@ impl Bisections {
     /// Whether a run ended, and its attempt is not in the store yet.
     #[must_use]
     pub fn is_counting(&self) -> bool {
-        self.running.values().any(|running| running.submitted.values().any(Option::is_some))
+        self.running.values().any(Running::is_counting)
     }
 
     /// Whether a bisection still has a use for a commit.
@@ -250,8 +250,11 @@ impl Bisections {
     pub fn round(&mut self, bench: &dyn Bench, mut idle: usize, now: i64) -> Round {
         let mut round = Round::default();
         for (id, running) in &mut self.running {
-            let counting = running.submitted.values().any(Option::is_some);
-            if !running.is_due && !counting && idle == 0 && now.saturating_sub(running.looked_at) < INTERVAL {
+            if !running.is_due
+                && !running.is_counting()
+                && idle == 0
+                && now.saturating_sub(running.looked_at) < INTERVAL
+            {
                 continue;
             }
             (running.is_due, running.looked_at) = (false, now);
@@ -277,6 +280,11 @@ impl Running {
     fn new(search: Search, written: Option<BisectionRecord>) -> Self {
         let (submitted, changed) = (HashMap::new(), HashSet::new());
         Self { search, submitted, changed, is_due: true, looked_at: 0, written }
+    }
+
+    /// Whether a run ended, and its attempt is not in the store yet.
+    fn is_counting(&self) -> bool {
+        self.submitted.values().any(Option::is_some)
     }
 
     fn key(&self) -> ResultKey {

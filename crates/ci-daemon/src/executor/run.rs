@@ -13,8 +13,7 @@ use gitio::GitError;
 use jobkit::{Batch, Executor, ExecutorLog};
 use model::snapshot::BatchStatus;
 use model::{
-    ArtifactName, Conditions, ExperimentKey, HostName, RepoName, ResultKey, Status, StoreKernel, SubtestName,
-    Verdict,
+    ArtifactName, Conditions, ExperimentKey, HostName, RepoName, ResultKey, StoreKernel, SubtestName, Verdict,
 };
 use results::notes::{BuildNote, Note};
 use results::{TestParts, VerdictRecord, Writer};
@@ -75,12 +74,10 @@ pub enum ExecutorEvent {
         /// How long the subtest ran.
         duration: Duration,
     },
-    /// The verdict of the same experiment at another commit was recorded.
-    Inherited {
+    /// A failure of the same experiment at another commit was recorded, and retries have not confirmed it.
+    InheritedFailure {
         /// The job.
         job: Arc<PlannedJob>,
-        /// Its status.
-        status: Status,
         /// The outcomes of its attempts, in their order.
         outcomes: Vec<belief::Outcome>,
     },
@@ -383,10 +380,11 @@ impl<'a> BatchRun<'a> {
         for (job, (source, entry)) in jobs.iter().zip(found) {
             let line = format!("{}: {} as at {}", job.payload.subtest, entry.decisive.status, source.short());
             self.log.line(line);
-            let (id, job, outcomes) = (job.id, job.payload.clone(), entry.outcomes());
-            let status = entry.decisive.status;
-            let _ = self.slot.events.send(ExecutorEvent::Inherited { job, status, outcomes });
-            self.batch.done(id);
+            if entry.may_be_flaky() {
+                let (job, outcomes) = (job.payload.clone(), entry.outcomes());
+                let _ = self.slot.events.send(ExecutorEvent::InheritedFailure { job, outcomes });
+            }
+            self.batch.done(job.id);
         }
         self.log
             .line(format!("the same kernel and tests ran at other commits: {tests} verdicts are inherited"));

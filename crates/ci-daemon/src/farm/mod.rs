@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use fsx::clock::unix_seconds;
 use jobkit::{Choir, End, JobSpec, Outcome};
-use model::{BranchRef, CommitId, Status, Verdict};
+use model::{BranchRef, CommitId, Verdict};
 use results::notes::RequestEnd;
 use results::requests::{RequestKind, Rerun};
 
@@ -325,12 +325,9 @@ impl Farm {
                     self.reruns.outcome(&job, outcome);
                 }
             }
-            ExecutorEvent::Inherited { job, status: Status::Failed, outcomes } => {
-                let times = self.view.config.top.confirm_failures;
-                if belief::confirmation(&outcomes) == belief::Confirmation::RunAgain {
-                    let run = self.reruns.confirm(&job, times, outcomes);
-                    self.submit(run);
-                }
+            ExecutorEvent::InheritedFailure { job, outcomes } => {
+                let run = self.reruns.confirm(&job, self.view.config.top.confirm_failures, outcomes);
+                self.submit(run);
             }
             ExecutorEvent::CachedBuildDiffers(alarm) => {
                 self.alarms.push_back(alarm);
@@ -339,7 +336,7 @@ impl Farm {
                 }
             }
             // The daemon takes them out of the view.
-            ExecutorEvent::KernelNotFound { .. } | ExecutorEvent::Inherited { .. } => {}
+            ExecutorEvent::KernelNotFound { .. } => {}
         }
     }
 

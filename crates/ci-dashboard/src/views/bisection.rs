@@ -45,7 +45,7 @@ pub fn line(context: Context<'_>, found: &BisectionRecord) -> BisectionLine {
     }
 }
 
-/// Whether a failure at a commit is one that the bisection explains: of a suspect, or of a commit that is newer. `newer` are
+/// Whether a failure at a commit is one that the bisection explains: of a suspect, or of a commit that is newer. `listed` are
 /// the commits of the branch, newest first.
 pub fn explains<'a>(
     found: &BisectionRecord,

@@ -13,7 +13,7 @@ use super::testlist::{
 use super::{CommitLink, Context, coverage, suspicious};
 use crate::filter::Filter;
 use crate::http::Response;
-use crate::page::{Crumb, Page, Symbol as _, Took, URGENCY, When, cut, subject, urgency};
+use crate::page::{Crumb, Page, Plural as _, Symbol as _, Took, URGENCY, When, cut, subject, urgency};
 use crate::problem::Problem;
 use crate::route::{BranchRef, CommitRoute, Format, Links};
 
@@ -275,7 +275,7 @@ fn render(
 
 fn inherited(links: Links<'_>, at: Option<&BranchRef>, entries: &[&TestEntry]) -> Vec<InheritedLine> {
     let line = |(source, tests): (&CommitId, usize)| InheritedLine {
-        tests: if tests == 1 { "1 test".into() } else { format!("{tests} tests") },
+        tests: tests.plural("test").to_string(),
         href: links.commit(at, source.as_str()),
         short: source.short().to_owned(),
     };

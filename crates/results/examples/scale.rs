@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use model::{BranchRef, ResultKey};
 use results::{Reader, Writer};
 use rusqlite::{Connection, OpenFlags, params};
-use support::{commit, copy_blobs, key, median, message, millis, record, record_all, report};
+use support::{EXPERIMENTS, commit, copy_blobs, key, median, message, millis, record, record_all, report};
 
 /// The commits of the branch that a page lists; the second branch has all commits.
 const LISTED: usize = 500;
@@ -77,12 +77,7 @@ fn rows(path: &Path, commits: usize) -> Result<()> {
     database.execute_batch(
         "PRAGMA synchronous = OFF; PRAGMA cache_size = -1000000; PRAGMA journal_mode = OFF;",
     )?;
-    let indexes: Vec<String> = {
-        let names =
-            "SELECT sql FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'attempt' AND sql IS NOT NULL";
-        database.prepare(names)?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?
-    };
-    database.execute_batch("DROP INDEX attempt_by_crash; DROP INDEX crash_by_commit;")?;
+    let indexes = take_indexes(&database)?;
     database.execute_batch("CREATE TEMP TABLE copy (id INTEGER, number INTEGER, base INTEGER)")?;
     let transaction = database.transaction()?;
     transaction.execute(
@@ -96,13 +91,18 @@ fn rows(path: &Path, commits: usize) -> Result<()> {
             params![i64::try_from(number)?, sha.as_str(), base.as_str()],
         )?;
     }
-    let columns = "a.n, a.decisive, a.status, a.started + c.number, a.duration_ms, a.reason, \
-        CASE WHEN a.test % 997 = c.number % 997 THEN 1 + a.test % 3 END, a.host, a.slot, a.kernel, a.image, 0, 0";
+    let (attempt, history) =
+        (copied_columns(&transaction, "attempt")?, copied_columns(&transaction, "history")?);
+    transaction.execute(
+        "INSERT INTO experiment (id, name) SELECT (c.number + 1) * ?1 + e.id - 1, \
+            printf('%064x', (c.number + 1) * ?1 + e.id - 1) FROM copy c CROSS JOIN experiment e",
+        [i64::try_from(EXPERIMENTS)?],
+    )?;
     // In the order of each table.
     transaction.execute_batch(&format!(
         "CREATE TEMP TABLE sample AS SELECT * FROM attempt; CREATE TEMP TABLE counts AS SELECT * FROM facet; \
-         INSERT INTO attempt SELECT c.id, a.test, {columns} FROM copy c CROSS JOIN sample a; \
-         INSERT INTO history SELECT a.test, c.id, {columns} FROM sample a CROSS JOIN copy c; \
+         INSERT INTO attempt SELECT {attempt} FROM copy c CROSS JOIN sample a; \
+         INSERT INTO history SELECT {history} FROM sample a CROSS JOIN copy c; \
          INSERT INTO facet SELECT c.id, a.status, a.host, a.kernel, a.tests FROM copy c CROSS JOIN counts a; \
          UPDATE commit_ SET in_history = 2, \
             (has_results, passed, failed, not_run, failed_to_run, unknown, duration_ms) = \
@@ -119,6 +119,39 @@ fn rows(path: &Path, commits: usize) -> Result<()> {
     )?;
     database.execute_batch("PRAGMA journal_mode = WAL;")?;
     Ok(())
+}
+
+/// Drops the indices of the attempts, for the time in which rows are inserted, and returns what creates them.
+fn take_indexes(database: &Connection) -> Result<Vec<String>> {
+    let names = "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'attempt' AND sql IS NOT NULL";
+    let indexes: Vec<(String, String)> = database
+        .prepare(names)?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    for (name, _) in &indexes {
+        database.execute_batch(&format!("DROP INDEX {name}"))?;
+    }
+    Ok(indexes.into_iter().map(|(_, sql)| sql).collect())
+}
+
+/// What selects a row for a table of attempts from a commit `c` and a row `a` of the sample: what differs between the
+/// commits, and the columns of the sample.
+fn copied_columns(database: &Connection, table: &str) -> Result<String> {
+    let mut statement = database.prepare("SELECT name FROM pragma_table_info(?1)")?;
+    let columns: Vec<String> = statement
+        .query_map([table], |row| row.get::<_, String>(0))?
+        .map(|name| {
+            Ok(match name?.as_str() {
+                "commit_" => "c.id".to_owned(),
+                "started" => "a.started + c.number".to_owned(),
+                "crash" => "CASE WHEN a.test % 997 = c.number % 997 THEN 1 + a.test % 3 END".to_owned(),
+                "experiment" => format!("(c.number + 1) * {EXPERIMENTS} + a.test % {EXPERIMENTS}"),
+                "log_bytes" | "full_log_bytes" => "0".to_owned(),
+                other => format!("a.{other}"),
+            })
+        })
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(columns.join(", "))
 }
 
 fn queries(dir: &Path, commits: usize, tests: usize) -> Result<()> {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use model::CommitId;
 
-use crate::observation::{ExperimentKey, HostClass, Observation, Outcome};
+use crate::observation::{Experiment, HostClass, Observation, Outcome};
 use crate::stats::{FailureRate, Tally, at_most, fisher};
 
 /// The number of newest commits over which rates are computed.
@@ -24,6 +24,8 @@ pub struct FlakyTest {
     pub since: CommitId,
     /// The number of experiments with both outcomes.
     pub experiments: usize,
+    /// The attempts with and without other work on the host.
+    pub load: ByLoad,
 }
 
 impl FlakyTest {
@@ -32,10 +34,11 @@ impl FlakyTest {
     #[must_use]
     pub fn find<'a>(newest_first: impl IntoIterator<Item = &'a Observation>) -> Option<Self> {
         let mut commits: HashSet<&CommitId> = HashSet::new();
-        let mut experiments: HashMap<&ExperimentKey, (Tally, &CommitId)> = HashMap::new();
+        let mut experiments: HashMap<&Experiment, (Tally, &CommitId)> = HashMap::new();
         let mut by_class: BTreeMap<HostClass, Tally> = BTreeMap::new();
         let mut total = Tally::default();
         let mut since = None;
+        let mut load = Vec::new();
         for observation in newest_first {
             if !commits.contains(&observation.commit) && commits.len() == COMMITS {
                 break;
@@ -43,6 +46,7 @@ impl FlakyTest {
             commits.insert(&observation.commit);
             let Some(tally) = observation.outcome.tally() else { continue };
             total += tally;
+            load.extend(observation.alone.map(|alone| (commits.len(), alone, tally)));
             *by_class.entry(observation.host_class.clone()).or_default() += tally;
             let (seen, _) = experiments
                 .entry(&observation.experiment)
@@ -54,7 +58,45 @@ impl FlakyTest {
         }
         let both = experiments.values().filter(|(seen, _)| seen.failures > 0 && seen.passes > 0).count();
         let by_class = by_class.into_iter().map(|(class, tally)| (class, tally.rate())).collect();
-        Some(Self { rate: total.rate(), by_class, since: since?.clone(), experiments: both })
+        Some(Self {
+            rate: total.rate(),
+            by_class,
+            since: since?.clone(),
+            experiments: both,
+            load: ByLoad::of(&load),
+        })
+    }
+}
+
+/// Attempts with other work on their host, and attempts that had the host to themselves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ByLoad {
+    /// Those with other work.
+    pub loaded: Tally,
+    /// Those alone on the host.
+    pub alone: Tally,
+}
+
+impl ByLoad {
+    /// Sums attempts, each with the number of its commit in their order, and whether it was alone. Only the commits from the
+    /// first failure to the last count: passes after a fix, or before the test began to fail, say nothing about the load.
+    fn of(attempts: &[(usize, bool, Tally)]) -> Self {
+        let failed =
+            || attempts.iter().filter(|(_, _, tally)| tally.failures > 0).map(|(commit, ..)| *commit);
+        let mut sums = Self::default();
+        let (Some(first), Some(last)) = (failed().min(), failed().max()) else { return sums };
+        for (_, alone, tally) in attempts.iter().filter(|(commit, ..)| (first..=last).contains(commit)) {
+            *(if *alone { &mut sums.alone } else { &mut sums.loaded }) += *tally;
+        }
+        sums
+    }
+
+    /// Whether a test fails only next to other work: at least 3 failures, none in attempts that had the host to themselves,
+    /// and Fisher's one-sided p at most 0.05. Such a test gets a host to itself from then on.
+    #[must_use]
+    pub fn fails_only_under_load(self) -> bool {
+        let Self { loaded, alone } = self;
+        loaded.failures >= 3 && alone.failures == 0 && at_most(fisher(loaded, alone), 0.05)
     }
 }
 
@@ -96,11 +138,4 @@ pub fn confirmation<'a>(attempts: impl IntoIterator<Item = &'a Outcome>) -> Conf
     } else {
         Confirmation::Flaky(tally)
     }
-}
-
-/// Whether a test fails only next to other work: at least 3 failures under load, none in attempts that had the host to themselves,
-/// and Fisher's one-sided p at most 0.05. Such a test gets a host to itself from then on.
-#[must_use]
-pub fn fails_only_under_load(loaded: Tally, alone: Tally) -> bool {
-    loaded.failures >= 3 && alone.failures == 0 && at_most(fisher(loaded, alone), 0.05)
 }

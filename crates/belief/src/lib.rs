@@ -40,10 +40,8 @@ pub mod stats;
 
 pub use bisect::Bisection;
 pub use fixed::{Confidence, ConfidenceError, Evidence, EvidenceError, FixClaim, FixState, MOST_ATTEMPTS};
-pub use flaky::{
-    COMMITS, CONFIRMATION_ATTEMPTS, Confirmation, FlakyTest, confirmation, fails_only_under_load,
-};
+pub use flaky::{ByLoad, COMMITS, CONFIRMATION_ATTEMPTS, Confirmation, FlakyTest, confirmation};
 pub use named::{Calibration, NamedCommits};
-pub use observation::{ExperimentKey, HostClass, Observation, Outcome};
+pub use observation::{Experiment, HostClass, Observation, Outcome};
 pub use signature::Signature;
 pub use stats::{FailureRate, Tally, fisher};

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::signature::Signature;
 use crate::stats::Tally;
 
-/// Identifies an experiment: two attempts with equal keys ran the same kernel image with the same test in the same environment.
+/// Identifies an experiment: two attempts with equal names ran the same kernel image with the same test in the same environment.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ExperimentKey(pub String);
+pub struct Experiment(pub String);
 
 /// Hosts of the same class run tests alike.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -91,7 +91,7 @@ pub struct Observation {
     /// The commit that was tested.
     pub commit: CommitId,
     /// The experiment.
-    pub experiment: ExperimentKey,
+    pub experiment: Experiment,
     /// The outcome.
     pub outcome: Outcome,
     /// How long the subtest ran.
@@ -100,6 +100,8 @@ pub struct Observation {
     pub host: HostName,
     /// The class of that host.
     pub host_class: HostClass,
+    /// Whether nothing else of the farm ran on that host, if it is known.
+    pub alone: Option<bool>,
     /// The end of the attempt, in ms since the epoch.
     pub at_ms: u64,
 }

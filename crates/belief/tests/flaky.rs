@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use belief::{
-    CONFIRMATION_ATTEMPTS, Calibration, Confirmation, ExperimentKey, FlakyTest, HostClass, NamedCommits,
+    CONFIRMATION_ATTEMPTS, Calibration, Confirmation, Experiment, FlakyTest, HostClass, NamedCommits,
     Observation, Outcome, Signature, Tally, confirmation,
 };
 use proptest::prelude::*;
@@ -18,19 +18,23 @@ fn outcome(letter: char) -> Outcome {
     }
 }
 
-/// Attempts of commits, newest commit first. Each commit is an experiment of its own.
+/// Attempts of commits, newest commit first. Each commit is an experiment of its own. After a `|`, they are alone on the host.
 fn observations(commits: &[&str]) -> Vec<Observation> {
     let observation = |(at, letters): (usize, &&str)| {
-        let of_letter = move |letter: char| Observation {
+        let of_letter = move |(letter, alone): (char, bool)| Observation {
+            alone: Some(alone),
             commit: format!("{at:040x}").parse().unwrap(),
-            experiment: ExperimentKey(format!("experiment {at}")),
+            experiment: Experiment(format!("experiment {at}")),
             outcome: outcome(letter.to_ascii_lowercase()),
             duration: Duration::from_secs(1),
             host: "local".parse().unwrap(),
             host_class: HostClass(if letter.is_uppercase() { "slow" } else { "fast" }.into()),
             at_ms: 0,
         };
-        letters.chars().map(of_letter).collect::<Vec<_>>()
+        let (loaded, alone) = letters.split_once('|').unwrap_or((letters, ""));
+        let all =
+            loaded.chars().map(|letter| (letter, false)).chain(alone.chars().map(|letter| (letter, true)));
+        all.map(of_letter).collect::<Vec<_>>()
     };
     commits.iter().enumerate().flat_map(observation).collect()
 }
@@ -45,6 +49,17 @@ fn one_experiment_with_both_outcomes_is_flaky() {
     let classes: Vec<String> =
         flaky.by_class.iter().map(|(class, rate)| format!("{class}: {rate}")).collect();
     assert_eq!(classes, ["fast: 4 of 9", "slow: 1 of 2"]);
+}
+
+#[test]
+fn only_commits_from_the_first_failure_to_the_last_tell_about_the_load() {
+    let by_load = |commits: &[&str]| FlakyTest::find(&observations(commits)).unwrap().load;
+    let load = by_load(&["|ppp", "p|pp", "fp|ppp", "p", "fp|ppp", "p", "fp|ppp", "pp|pppp"]);
+    assert_eq!((load.loaded, load.alone), (Tally::new(3, 5), Tally::new(0, 9)));
+    assert!(!load.fails_only_under_load(), "p is 0.08");
+    let load = by_load(&["|pp", "ff|pppp", "fp|pppp"]);
+    assert!(load.fails_only_under_load());
+    assert!(!by_load(&["ff|pppp", "fp|pppf"]).fails_only_under_load());
 }
 
 #[test]

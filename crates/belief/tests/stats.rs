@@ -1,7 +1,7 @@
 //! Intervals, Fisher's test and the runs to believe, against exact sums and the check values of the definition.
 
 use belief::stats::{beta_cdf, beta_quantile, fisher, ln_gamma};
-use belief::{Confidence, Evidence, FixClaim, FixState, Tally, fails_only_under_load};
+use belief::{ByLoad, Confidence, Evidence, FixClaim, FixState, Tally};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -69,6 +69,7 @@ fn intervals_begin_at_zero_and_end_at_one() {
 #[test]
 fn a_failure_only_under_load() {
     let tally = |failures, passes| Tally::new(failures, passes);
+    let fails_only_under_load = |loaded, alone| ByLoad { loaded, alone }.fails_only_under_load();
     // p is exactly 1/20.
     assert!(fails_only_under_load(tally(3, 0), tally(0, 3)));
     assert!(!fails_only_under_load(tally(3, 0), tally(0, 2)), "p is 1/10");

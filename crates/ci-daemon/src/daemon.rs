@@ -448,7 +448,8 @@ impl<'a> Parts<'a> {
     async fn take_view(&mut self, mut view: View) {
         self.missing_kernels.apply(&mut view, now());
         let commands = {
-            let history = self.publisher.history(&view.config);
+            let (history, fail_under_load) = self.publisher.history(&view.config);
+            self.farm.run_alone(fail_under_load);
             self.farm.take_view(view, history)
         };
         self.carry_out(commands).await;

@@ -1,7 +1,7 @@
 //! Writes results on behalf of the farm: branch listings, the status snapshot, verdicts of jobs that were given up,
 //! finished requests. Executors record verdicts with their own handles of the writer.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use model::{BranchRef, CommitId, ResultKey, StatusSnapshot, Verdict};
 use results::notes::{Note, RequestEnd, RequestNote};
 use results::{CommitDetails, VerdictRecord, Writer};
 
-use crate::expected_durations::ExpectedDurations;
 use crate::farm::Command;
+use crate::past_runs::PastRunsReader;
 use crate::plan::{self, History, PlannedJob};
 use crate::requests::{self, TakenRequest};
 use crate::reserve_file::ReserveFile;
@@ -31,7 +31,7 @@ pub struct Publisher {
     /// The commits of each listing as last published.
     listed: BTreeMap<BranchRef, Vec<CommitId>>,
     listing_problems: BTreeSet<String>,
-    expected: ExpectedDurations,
+    past_runs: PastRunsReader,
 }
 
 impl Publisher {
@@ -44,7 +44,7 @@ impl Publisher {
             reserve,
             listed: BTreeMap::new(),
             listing_problems: BTreeSet::new(),
-            expected: ExpectedDurations::default(),
+            past_runs: PastRunsReader::default(),
         }
     }
 
@@ -54,15 +54,19 @@ impl Publisher {
         &self.writer
     }
 
-    /// Durations and verdict counts of earlier runs, by result key; empty if they cannot be read.
+    /// Durations and verdict counts of earlier runs, by result key, and the tests that fail only under load; empty if they
+    /// cannot be read.
     #[must_use]
-    pub fn history(&mut self, config: &Arc<Config>) -> HashMap<ResultKey, History> {
-        let expected = self.expected.newest(self.writer.reader(), config);
+    pub fn history(
+        &mut self,
+        config: &Arc<Config>,
+    ) -> (HashMap<ResultKey, History>, Arc<HashSet<ResultKey>>) {
+        let past = self.past_runs.newest(self.writer.reader(), config);
         let known = self.writer.reader().durations().unwrap_or_else(|error| {
             tracing::warn!("{error}; planning without history");
             Vec::new()
         });
-        plan::histories(known, &expected)
+        (plan::histories(known, &past.durations), past.fail_under_load)
     }
 
     /// Publishes the listings of the branches with changed commits. Returns these branches.

@@ -91,16 +91,13 @@ fn rows(path: &Path, commits: usize) -> Result<()> {
             params![i64::try_from(number)?, sha.as_str(), base.as_str()],
         )?;
     }
+    let experiment = experiment_key();
     let (attempt, history) =
         (copied_columns(&transaction, "attempt")?, copied_columns(&transaction, "history")?);
-    transaction.execute(
-        "INSERT INTO experiment (id, name) SELECT (c.number + 1) * ?1 + e.id - 1, \
-            printf('%064x', (c.number + 1) * ?1 + e.id - 1) FROM copy c CROSS JOIN experiment e",
-        [i64::try_from(EXPERIMENTS)?],
-    )?;
     // In the order of each table.
     transaction.execute_batch(&format!(
         "CREATE TEMP TABLE sample AS SELECT * FROM attempt; CREATE TEMP TABLE counts AS SELECT * FROM facet; \
+         INSERT INTO experiment SELECT {experiment}, c.id FROM copy c CROSS JOIN (SELECT DISTINCT test % {EXPERIMENTS} AS test FROM sample) a; \
          INSERT INTO attempt SELECT {attempt} FROM copy c CROSS JOIN sample a; \
          INSERT INTO history SELECT {history} FROM sample a CROSS JOIN copy c; \
          INSERT INTO facet SELECT c.id, a.status, a.host, a.kernel, a.tests FROM copy c CROSS JOIN counts a; \
@@ -134,6 +131,11 @@ fn take_indexes(database: &Connection) -> Result<Vec<String>> {
     Ok(indexes.into_iter().map(|(_, sql)| sql).collect())
 }
 
+/// The key of an experiment of a commit `c` and a row `a` of the sample: far from that of the next one, as keys are.
+fn experiment_key() -> String {
+    format!("(c.number * {EXPERIMENTS} + a.test % {EXPERIMENTS}) * 11400714819323")
+}
+
 /// What selects a row for a table of attempts from a commit `c` and a row `a` of the sample: what differs between the
 /// commits, and the columns of the sample.
 fn copied_columns(database: &Connection, table: &str) -> Result<String> {
@@ -145,7 +147,7 @@ fn copied_columns(database: &Connection, table: &str) -> Result<String> {
                 "commit_" => "c.id".to_owned(),
                 "started" => "a.started + c.number".to_owned(),
                 "crash" => "CASE WHEN a.test % 997 = c.number % 997 THEN 1 + a.test % 3 END".to_owned(),
-                "experiment" => format!("(c.number + 1) * {EXPERIMENTS} + a.test % {EXPERIMENTS}"),
+                "experiment" => experiment_key(),
                 "log_bytes" | "full_log_bytes" => "0".to_owned(),
                 other => format!("a.{other}"),
             })

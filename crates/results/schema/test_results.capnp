@@ -26,6 +26,7 @@ struct TestResult {
   fullLogBytes @10 :UInt64; # of the plain log of the VM
   others @11 :List(Attempt);
   load @12 :UInt32 = 4294967295; # of the host at the end, percent of its processors; the default: unknown
+  alone @13 :UInt8;         # whether no other batch of the farm ran on the host: 1 no, 2 yes; 0: unknown
 }
 
 # An attempt that is not decisive.
@@ -40,6 +41,7 @@ struct Attempt {
   logBytes @7 :UInt64;
   fullLogBytes @8 :UInt64;
   load @9 :UInt32 = 4294967295;
+  alone @10 :UInt8;
 }
 
 # What attempts have in common, stored once per run.
@@ -49,7 +51,7 @@ struct Run {
   kernel @2 :Text;
   imageHash @3 :Text;
   suite @4 :Text;           # a test suite and the commit of its source: NAME COMMIT
-  experiment @5 :Text;      # SHA-256 of what the run depends on, hexadecimal
+  experiment @5 :Text;      # of what the run depends on: 64 bits of a SHA-256, hexadecimal
   inheritedFrom @6 :Text;   # the commit at which it ran, if this one inherits it
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use belief::{Confirmation, ExperimentKey, FlakyTest, HostClass, Observation, Outcome};
+use belief::{Confirmation, Experiment, FlakyTest, HostClass, Observation, Outcome};
 use model::{BranchRef, CommitId, KernelId, ResultKey, Status};
 
 use crate::db;
@@ -24,8 +24,8 @@ pub struct FlakyEntry {
 pub(crate) type AtCommit = (CommitId, TestEntry);
 
 impl TestEntry {
-    /// The status to show: that of the decisive attempt, or [`Status::Flaky`] if it failed and an attempt with the same
-    /// kernel passed.
+    /// The status to show: that of the decisive attempt, or [`Status::Flaky`] if it failed and an attempt of the same
+    /// experiment passed.
     #[must_use]
     pub fn status(&self) -> Status {
         if self.decisive.status == Status::Failed && self.is_flaky() {
@@ -35,13 +35,20 @@ impl TestEntry {
         }
     }
 
-    /// Whether one experiment has both outcomes: attempts with the same kernel failed and passed.
+    /// Whether one experiment has both outcomes. Attempts without a recorded experiment are the same one if the kernel is.
     #[must_use]
     pub fn is_flaky(&self) -> bool {
         let ended = |wanted| self.all().filter(move |attempt| attempt.status == wanted);
         !self.others.is_empty()
             && ended(Status::Failed)
-                .any(|failed| ended(Status::Passed).any(|passed| self.kernel(failed) == self.kernel(passed)))
+                .any(|failed| ended(Status::Passed).any(|passed| self.is_same_experiment(failed, passed)))
+    }
+
+    fn is_same_experiment(&self, one: &Attempt, other: &Attempt) -> bool {
+        match (one.conditions.experiment, other.conditions.experiment) {
+            (Some(one), Some(other)) => one == other,
+            _ => self.kernel(one) == self.kernel(other),
+        }
     }
 
     /// Whether retries confirm that it fails ([`belief::confirmation`]).
@@ -78,8 +85,8 @@ impl TestEntry {
         attempt.kernel.as_ref().or(self.decisive.kernel.as_ref())
     }
 
-    /// The attempts as observations, in their order. The content of a test is not recorded, so attempts at different commits are
-    /// never the same experiment.
+    /// The attempts as observations, in their order. Without a recorded experiment, attempts with the same kernel at the same commit
+    /// are one.
     #[must_use]
     pub fn observations(&self, commit: &CommitId) -> Vec<Observation> {
         self.in_order().into_iter().filter_map(|attempt| self.observation(commit, attempt)).collect()
@@ -88,10 +95,15 @@ impl TestEntry {
     fn observation(&self, commit: &CommitId, attempt: &Attempt) -> Option<Observation> {
         let host = attempt.host.clone().or_else(|| "unknown".parse().ok())?;
         let started = attempt.started.and_then(|started| u64::try_from(started).ok()).unwrap_or(0);
-        let kernel = self.kernel(attempt).map(KernelId::as_str).unwrap_or_default();
         Some(Observation {
             commit: commit.clone(),
-            experiment: ExperimentKey(format!("{commit} {kernel}")),
+            experiment: Experiment(match attempt.conditions.experiment {
+                Some(key) => key.to_string(),
+                None => {
+                    format!("{commit} {}", self.kernel(attempt).map(KernelId::as_str).unwrap_or_default())
+                }
+            }),
+            alone: attempt.conditions.alone,
             outcome: outcome(attempt),
             duration: attempt.duration,
             host_class: HostClass::of(&host),

@@ -353,6 +353,30 @@ pub struct FlakyRow {
     pub commits: usize,
     /// The rate per class of hosts: hosts with names that differ only in numbers.
     pub hosts: Vec<HostRow>,
+    /// The rates with and without other work on the host, if the test fails only with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only_under_load: Option<LoadRow>,
+}
+
+/// The failure rates of a test by the load of its host.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LoadRow {
+    /// That of attempts with other batches on the host.
+    pub loaded: RateRow,
+    /// That of attempts that had the host to themselves.
+    pub alone: RateRow,
+}
+
+/// `only under load: 5 of 9 with other work on the host, 0 of 8 alone`
+impl fmt::Display for LoadRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { loaded, alone } = self;
+        write!(
+            f,
+            "only under load: {} of {} with other work on the host, {} of {} alone",
+            loaded.failed, loaded.runs, alone.failed, alone.runs
+        )
+    }
 }
 
 /// A failure rate.
@@ -406,6 +430,10 @@ impl From<&FlakyEntry> for FlakyRow {
             since: flaky.since.clone(),
             commits: flaky.experiments,
             hosts: flaky.by_class.iter().map(host).collect(),
+            only_under_load: flaky.load.fails_only_under_load().then(|| LoadRow {
+                loaded: flaky.load.loaded.rate().into(),
+                alone: flaky.load.alone.rate().into(),
+            }),
         }
     }
 }

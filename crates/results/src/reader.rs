@@ -228,11 +228,10 @@ impl Reader {
         &self,
         commit: &CommitId,
         key: &ResultKey,
-        experiment: &ExperimentKey,
+        experiment: ExperimentKey,
     ) -> Option<(CommitId, TestEntry)> {
-        let find = |connection: &_| {
-            db::inherit::same_experiment(connection, commit, key.as_str(), experiment.as_str())
-        };
+        let find =
+            |connection: &_| db::inherit::same_experiment(connection, commit, key.as_str(), experiment);
         let source = self.database.query(find).flatten()?;
         let entry = self.entry(&source, key).ok().flatten()?;
         Some((source, entry))

@@ -90,11 +90,11 @@ async fn flaky_failures_of_an_earlier_version_are_published_again() {
     let dir = tempfile::tempdir().unwrap();
     forty_commits(dir.path()).await;
     let database = rusqlite::Connection::open(dir.path().join("results.db")).unwrap();
-    let columns = ["suite", "experiment", "load", "ran_at"];
+    let columns = ["suite", "experiment", "load", "ran_at", "alone"];
     let columns = ["attempt", "history"].map(|table| columns.map(|column| (table, column))).concat();
     let drops = columns.iter().map(|(table, column)| format!("ALTER TABLE {table} DROP COLUMN {column};"));
     let undo = format!(
-        "DROP VIEW verdict; DROP INDEX attempt_by_experiment; DROP INDEX commit_by_tree; {} \
+        "DROP VIEW verdict; DROP INDEX commit_by_tree; {} \
          DROP TABLE suite; DROP TABLE experiment; DROP TABLE heir; DROP TABLE tested; \
          DROP INDEX other_attempt; ALTER TABLE commit_ DROP COLUMN flaky; PRAGMA user_version = 7;",
         drops.collect::<String>()

@@ -108,8 +108,9 @@ fn ours() -> CommitResults {
     failed.decisive.full_log_bytes = 56_789;
     failed.decisive.conditions = Conditions {
         suite: Some(format!("xfstests {}", "e".repeat(40)).parse().unwrap()),
-        experiment: Some("f".repeat(64).parse().unwrap()),
+        experiment: Some("f".repeat(16).parse().unwrap()),
         load: Some(0),
+        alone: Some(true),
     };
     failed.decisive.ran_at = Some("1".repeat(40).parse().unwrap());
     let other = |number, status| Attempt {

@@ -21,8 +21,9 @@ fn record(of: &CommitId, key: &str, ran_at: Option<&CommitId>) -> VerdictRecord 
     let verdict = Verdict::Failed { reason: "lost".into() };
     let conditions = Conditions {
         suite: Some(format!("xfstests {}", "5".repeat(40)).parse().unwrap()),
-        experiment: Some("e".repeat(64).parse().unwrap()),
+        experiment: Some("e".repeat(16).parse().unwrap()),
         load: Some(150),
+        alone: Some(true),
     };
     VerdictRecord {
         host: Some("farm1".parse().unwrap()),
@@ -88,6 +89,42 @@ async fn an_heir_keeps_the_results_of_its_source() {
     list(&writer, &[('e', "tree 4")]).await;
     writer.close().await.unwrap();
     assert_eq!(remove_old(dir.path()).await, [a, b]);
+}
+
+/// Version 9 had the names of experiments in a table of their own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_experiments_of_version_9_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let a = commit('a');
+    let writer = Writer::open(dir.path()).unwrap();
+    list(&writer, &[('a', "tree")]).await;
+    writer.record(record(&a, "t.x", None)).await.unwrap();
+    writer.close().await.unwrap();
+    let database = rusqlite::Connection::open(dir.path().join("results.db")).unwrap();
+    let name = format!("f123456789abcdef{}", "0".repeat(48));
+    database
+        .execute_batch(&format!(
+            "DROP VIEW verdict; DROP TABLE experiment;
+             CREATE TABLE experiment (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+             INSERT INTO experiment VALUES (7, '{name}');
+             UPDATE attempt SET experiment = 7; UPDATE history SET experiment = 7;
+             CREATE INDEX attempt_by_experiment ON attempt (experiment, test)
+                WHERE experiment IS NOT NULL AND ran_at IS NULL AND decisive = 1;
+             ALTER TABLE attempt DROP COLUMN alone; ALTER TABLE history DROP COLUMN alone;
+             PRAGMA user_version = 9;"
+        ))
+        .unwrap();
+    drop(database);
+    let writer = Writer::open(dir.path()).unwrap();
+    let (key, experiment) = ("t.x".parse().unwrap(), "f123456789abcdef".parse().unwrap());
+    let (source, entry) = writer.reader().same_experiment(&commit('b'), &key, experiment).unwrap();
+    assert_eq!((source, entry.decisive.conditions.experiment), (a, Some(experiment)));
+    assert_eq!(entry.decisive.conditions.alone, None);
+    let view = "SELECT experiment FROM verdict";
+    let database = rusqlite::Connection::open(dir.path().join("results.db")).unwrap();
+    let shown: String = database.query_row(view, [], |row| row.get(0)).unwrap();
+    assert_eq!(shown, experiment.to_string());
+    writer.close().await.unwrap();
 }
 
 /// Another domain could have built another kernel from the same tree.

@@ -55,7 +55,7 @@ async fn the_newest_runs_are_first_and_only_runs_that_ended_count() {
         let commits = format!("sha BETWEEN '{from:040x}' AND '{to:040x}'");
         let copied = format!(
             "INSERT INTO history SELECT test, commit_, n, decisive, status, started, duration_ms, reason, crash, host, slot, kernel,
-                image, log_bytes, full_log_bytes, suite, experiment, load, ran_at FROM attempt
+                image, log_bytes, full_log_bytes, suite, experiment, load, ran_at, alone FROM attempt
                 WHERE commit_ IN (SELECT id FROM commit_ WHERE {commits})
                 AND NOT EXISTS (SELECT 1 FROM history h WHERE h.test = attempt.test AND h.commit_ = attempt.commit_);
              UPDATE commit_ SET in_history = {state} WHERE {commits};"

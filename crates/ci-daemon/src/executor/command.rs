@@ -51,6 +51,17 @@ pub struct Tools {
     pub host_commands: HostCommands,
 }
 
+/// Where a batch runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The host.
+    pub host: &'a HostName,
+    /// The slot. Its name on another host is unique among all daemons and slots.
+    pub slot: u32,
+    /// Whether the batch needs the host to itself.
+    pub alone: bool,
+}
+
 impl Tools {
     /// The trust domain of a branch.
     pub fn domain(&self, branch: &BranchRef) -> TrustDomain {
@@ -63,12 +74,11 @@ impl Tools {
     }
 
     /// The command line of an order for a slot of a host. Only this machine supports a checkout in `deps`.
-    fn command(&self, host: &HostName, slot: u32, order: TestOrder, deps: Option<&Path>) -> Cmd {
+    fn command(&self, place: &Place<'_>, order: TestOrder, deps: Option<&Path>) -> Cmd {
         let cmd = Cmd::new(&self.ktest);
-        match self.host_commands.get(host).and_then(|command| command.split_last()) {
-            // The slot name on the host is unique among all daemons and slots.
-            Some((farm, args)) => {
-                let cmd = cmd.args(args).arg(format!("{farm}-{slot}"));
+        match self.host_commands.get(place.host) {
+            Some(command) => {
+                let cmd = cmd.args(command.for_slot(place.slot, place.alone));
                 // `ktest host run` refuses the option, so that a test never runs without its checkout.
                 let cmd = deps.iter().fold(cmd, |cmd, deps| cmd.arg("--deps-dir").arg(deps));
                 cmd.args(order.to_argv())
@@ -128,7 +138,7 @@ fn node_name() -> String {
 #[must_use]
 pub fn ktest_run(
     tools: &Tools,
-    (host, slot): (&HostName, u32),
+    place: &Place<'_>,
     (branch, commit): (&BranchRef, &CommitId),
     unit: &Unit,
     subtests: &[SubtestName],
@@ -166,7 +176,7 @@ pub fn ktest_run(
         verify_builds: tools.verify_builds,
         ..TestOrder::of(&file(&unit.test), subtests)
     };
-    tools.command(host, slot, order, deps).streams(Stream::Null, Stream::Pipe, Stream::Pipe)
+    tools.command(place, order, deps).streams(Stream::Null, Stream::Pipe, Stream::Pipe)
 }
 
 /// The variables of a run. The variant of a kernel of upstream selects the flavor, unless the group does.
@@ -183,6 +193,7 @@ const FLAVOR_VARIABLE: &str = "ktest_flavor";
 
 #[cfg(test)]
 mod tests {
+    use super::super::remote::HostCommand;
     use super::*;
 
     fn fixture() -> Tools {
@@ -212,7 +223,10 @@ mod tests {
             merge: vec!["boot".parse().unwrap(), "fs/a".parse().unwrap()],
             host_commands: HostCommands::from([(
                 "farm1".parse().unwrap(),
-                ["host", "run", "farm1", "--slot", "ab"].map(Into::into).into(),
+                HostCommand {
+                    args: ["host", "run", "farm1", "--slot", "ab"].map(Into::into).into(),
+                    kind: config::HostKind::Ssh,
+                },
             )]),
         }
     }
@@ -225,15 +239,15 @@ mod tests {
         let subtests = ["x", "generic/001"].map(|name| name.parse().unwrap());
         let branch = BranchRef::new(&"me".parse().unwrap(), &"next".parse().unwrap());
         let on = |host: &str, unit: &Unit, deps: Option<&Path>| {
-            let at = (&host.parse().unwrap(), 3);
-            ktest_run(&tools, at, (&branch, &commit), unit, &subtests, "/w/0".as_ref(), deps).to_string()
+            let at = Place { host: &host.parse().unwrap(), slot: 3, alone: false };
+            ktest_run(&tools, &at, (&branch, &commit), unit, &subtests, "/w/0".as_ref(), deps).to_string()
         };
         let shown = |unit: &Unit, deps: Option<&Path>| on("local", unit, deps);
         insta::assert_snapshot!(shown(&unit, None), @"/usr/bin/ktest run --events -k /srv/linux.git --commit 0123456789abcdef0123456789abcdef01234567 --tests-dir /srv/ktest --out /w/0 --tolerate RUST --merge /srv/ktest/tests/boot.ktest --merge /srv/ktest/tests/fs/a.ktest --trust-domain user/me --verify-builds 50 /srv/ktest/tests/fs/a.ktest x generic/001");
         let base = BranchRef::new(&"me".parse().unwrap(), &"base".parse().unwrap());
-        let at = (&"local".parse().unwrap(), 3);
+        let at = Place { host: &"local".parse().unwrap(), slot: 3, alone: true };
         let line =
-            ktest_run(&tools, at, (&base, &commit), &unit, &subtests, "/w/0".as_ref(), None).to_string();
+            ktest_run(&tools, &at, (&base, &commit), &unit, &subtests, "/w/0".as_ref(), None).to_string();
         assert!(line.contains(" --trust-domain base "), "{line}");
         unit.kernel = Some("debian/trixie".parse().unwrap());
         unit.env = BTreeMap::from([("K".into(), "v".into())]).try_into().unwrap();
@@ -251,8 +265,8 @@ mod tests {
         let suite: SuiteOrder = format!("xfstests={commit}@/srv/out/x.git").parse().unwrap();
         let tools = Tools { suites: vec![suite.clone()], ..tools };
         for host in ["local", "farm1"] {
-            let at = (&host.parse().unwrap(), 3);
-            let cmd = ktest_run(&tools, at, (&branch, &commit), &unit, &subtests, "/w/0".as_ref(), None);
+            let at = Place { host: &host.parse().unwrap(), slot: 3, alone: false };
+            let cmd = ktest_run(&tools, &at, (&branch, &commit), &unit, &subtests, "/w/0".as_ref(), None);
             assert!(cmd.to_string().contains(&format!(" --suite {suite} ")), "{cmd}");
         }
     }

@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod command;
 mod live;
+pub mod neighbors;
 pub mod placement;
 pub mod pool;
 mod publish;

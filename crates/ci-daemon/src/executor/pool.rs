@@ -11,6 +11,7 @@ use results::Writer;
 use tokio::sync::{mpsc, watch};
 
 use super::command::{Tools, tools};
+use super::neighbors::Neighbors;
 use super::placement;
 use super::run::{ExecutorEvent, SlotContext, body};
 use crate::plan::PlannedJob;
@@ -25,6 +26,8 @@ pub struct ExecutorPool {
     tools: watch::Sender<Arc<Tools>>,
     events: mpsc::UnboundedSender<ExecutorEvent>,
     names: BTreeSet<String>,
+    /// The batches on each host, other than clusters, which choose the nodes.
+    hosts: BTreeMap<HostName, Arc<Neighbors>>,
 }
 
 impl ExecutorPool {
@@ -38,7 +41,7 @@ impl ExecutorPool {
     ) -> (Self, mpsc::UnboundedReceiver<ExecutorEvent>) {
         let (events, inbox) = mpsc::unbounded_channel();
         let tools = watch::Sender::new(Arc::new(tools(view, &ktest)));
-        (Self { choir, writer, ktest, tools, events, names: BTreeSet::new() }, inbox)
+        (Self { choir, writer, ktest, tools, events, names: BTreeSet::new(), hosts: BTreeMap::new() }, inbox)
     }
 
     /// Adds and removes executors according to the view. The following batches use its tools.
@@ -74,7 +77,9 @@ impl ExecutorPool {
         let work = self.writer.output_dir().join(crate::WORK).join(format!("{host}-{slot}"));
         let spec = ExecutorSpec { host: host.to_string(), tags, budget, ..ExecutorSpec::new(&name) };
         let (tools, writer) = (self.tools.subscribe(), self.writer.clone());
-        let slot = SlotContext { work, host, slot, tools, writer, events: self.events.clone() };
+        let neighbors =
+            (kind != HostKind::Slurm).then(|| self.hosts.entry(host.clone()).or_default().clone());
+        let slot = SlotContext { work, host, slot, tools, writer, neighbors, events: self.events.clone() };
         match self.choir.add_executor(spec, |executor| body(executor, slot)) {
             Ok(()) => {
                 self.names.insert(name);

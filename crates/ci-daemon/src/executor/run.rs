@@ -22,8 +22,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 
 use super::batch::{Action, BatchEnd, BatchState, ReportedBuild, ReportedVerdict};
-use super::command::{Tools, ktest_run};
+use super::command::{Place, Tools, ktest_run};
 use super::live::LiveLog;
+use super::neighbors::{Neighbors, Stay};
 use super::publish::of_runner;
 use crate::plan::{PlannedJob, Purpose};
 use crate::{inherit, missing_kernels};
@@ -73,6 +74,8 @@ pub enum ExecutorEvent {
         crash: Option<String>,
         /// How long the subtest ran.
         duration: Duration,
+        /// Whether nothing else of the farm ran on the host, if it is known.
+        alone: Option<bool>,
     },
     /// A failure of the same experiment at another commit was recorded, and retries have not confirmed it.
     InheritedFailure {
@@ -105,6 +108,8 @@ pub struct SlotContext {
     pub tools: watch::Receiver<Arc<Tools>>,
     /// The result store.
     pub writer: Writer,
+    /// The batches on the host; `None` for a cluster.
+    pub neighbors: Option<Arc<Neighbors>>,
     /// The daemon's inbox.
     pub events: mpsc::UnboundedSender<ExecutorEvent>,
 }
@@ -194,6 +199,8 @@ pub(super) struct BatchRun<'a> {
     /// The log of the running subtest.
     live: Option<LiveLog>,
     reported: Option<BatchProgress>,
+    /// Its time on the host; `None` on a cluster.
+    stay: Option<Stay>,
 }
 
 impl<'a> BatchRun<'a> {
@@ -219,10 +226,33 @@ impl<'a> BatchRun<'a> {
             stderr_tail: VecDeque::new(),
             live: None,
             reported: None,
+            stay: None,
         }
     }
 
+    /// Waits for its turn on the host. Returns false if the batch was cancelled before.
+    async fn enter(&mut self) -> bool {
+        let Some(host) = &self.slot.neighbors else { return true };
+        if self.first.alone {
+            self.log.line("waiting until nothing else runs on the host");
+        }
+        tokio::select! {
+            stay = host.enter(self.first.alone) => self.stay = Some(stay),
+            () = self.batch.cancelled() => return false,
+        }
+        true
+    }
+
+    /// Whether nothing else of the farm has run on the host since the batch began. On a cluster this is known only of nodes
+    /// that are not shared.
+    fn is_alone(&self) -> Option<bool> {
+        self.stay.as_ref().map(Stay::is_alone).or(self.first.alone.then_some(true))
+    }
+
     async fn run(mut self) -> BatchOutcome {
+        if !self.enter().await {
+            return BatchOutcome::Complete;
+        }
         if let Err(error) = empty(&self.slot.work).await {
             return BatchOutcome::InfrastructureError(error.to_string());
         }
@@ -252,9 +282,9 @@ impl<'a> BatchRun<'a> {
             self.batch.jobs.iter().map(|job| job.payload.subtest.clone()).collect();
         let deps = self.checkout(&tools).await?;
         let (commit, unit) = (&self.first.commit, &self.first.unit);
-        let at = (&self.slot.host, self.slot.slot);
+        let at = Place { host: &self.slot.host, slot: self.slot.slot, alone: self.first.alone };
         let order = (&*self.first.branch, commit);
-        let cmd = ktest_run(&tools, at, order, unit, &subtests, &self.slot.work, deps.as_deref());
+        let cmd = ktest_run(&tools, &at, order, unit, &subtests, &self.slot.work, deps.as_deref());
         self.log.line(format!("$ {cmd}"));
         let mut child = cmd.start()?;
         let mut streams = Streams::of(&mut child);
@@ -343,7 +373,7 @@ impl<'a> BatchRun<'a> {
                 Action::Log(text) => self.log.line(text),
                 Action::Begin(at) => self.begin(at),
                 Action::Build(build) => self.record_build(build),
-                Action::Inherit(experiment) => match self.inherit(&experiment).await {
+                Action::Inherit(experiment) => match self.inherit(experiment).await {
                     Ok(false) => {}
                     Ok(true) => return true,
                     Err(error) => self.log.line(format!("no verdicts are inherited: {error}")),
@@ -365,7 +395,7 @@ impl<'a> BatchRun<'a> {
     }
 
     /// If all jobs have verdicts of the same experiment at other commits, records them for this commit. Returns true then.
-    async fn inherit(&mut self, experiment: &ExperimentKey) -> results::Result<bool> {
+    async fn inherit(&mut self, experiment: ExperimentKey) -> results::Result<bool> {
         let jobs = &self.batch.jobs;
         if !jobs.iter().all(|job| job.payload.purpose == Purpose::First && job.payload.inherit) {
             return Ok(false);
@@ -436,7 +466,7 @@ impl<'a> BatchRun<'a> {
     /// Makes the verdict durable, then reports the job as done.
     async fn record(&mut self, reported: ReportedVerdict) -> results::Result<()> {
         let job = &self.batch.jobs[reported.job];
-        let key = job.payload.key.clone();
+        let (key, alone) = (job.payload.key.clone(), self.is_alone());
         let duration = Duration::from_millis(reported.duration_ms);
         let started = now().saturating_sub(i64::try_from(duration.as_secs()).unwrap_or(0));
         let (kernel, image_hash) = reported.kernel.unzip();
@@ -454,7 +484,7 @@ impl<'a> BatchRun<'a> {
             slot: Some(self.slot.slot),
             kernel,
             image_hash,
-            conditions: reported.conditions.clone(),
+            conditions: Conditions { alone, ..reported.conditions.clone() },
             domain: Some(self.slot.tools.borrow().domain(&self.first.branch)),
             parts: Some(Box::new(parts)),
             ..VerdictRecord::new(self.first.commit.clone(), key.clone(), reported.verdict.clone(), duration)
@@ -475,7 +505,7 @@ impl<'a> BatchRun<'a> {
         // Sent before the job ends, so that the daemon receives the verdict first.
         let (job_id, job) = (job.id, job.payload.clone());
         let (verdict, crash) = (reported.verdict, reported.crash);
-        let _ = self.slot.events.send(ExecutorEvent::Verdict { job, verdict, crash, duration });
+        let _ = self.slot.events.send(ExecutorEvent::Verdict { job, verdict, crash, duration, alone });
         self.batch.done(job_id);
         Ok(())
     }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use fsx::clock::unix_seconds;
 use jobkit::{Choir, End, JobSpec, Outcome};
-use model::{BranchRef, CommitId, Verdict};
+use model::{BranchRef, CommitId, ResultKey, Verdict};
 use results::notes::RequestEnd;
 use results::requests::{RequestKind, Rerun};
 
@@ -60,6 +60,8 @@ pub struct Farm {
     bisect_now: bool,
     /// Requests about tests that no fetched branch has, while branches are still being fetched.
     waiting: Vec<TakenRequest>,
+    /// The tests that fail only under load.
+    alone: Arc<HashSet<ResultKey>>,
     /// Builds that differed from a clean one, newest last. They are shown until the daemon restarts.
     alarms: VecDeque<String>,
 }
@@ -143,6 +145,7 @@ impl Farm {
             bisections: Bisections::default(),
             bisect_now: true,
             waiting: Vec::new(),
+            alone: Arc::default(),
             alarms: VecDeque::new(),
             view,
         }
@@ -156,7 +159,7 @@ impl Farm {
     }
 
     /// Applies a new view, replans, and handles the requests that waited for branches. Returns the commands to carry out.
-    pub fn take_view(&mut self, view: View, history: HashMap<model::ResultKey, History>) -> Vec<Command> {
+    pub fn take_view(&mut self, view: View, history: HashMap<ResultKey, History>) -> Vec<Command> {
         self.view = view;
         self.drop_stale_reruns();
         self.replan(history);
@@ -182,7 +185,7 @@ impl Farm {
     }
 
     /// Replans. Pending jobs that are no longer among the first are taken back.
-    fn replan(&mut self, history: HashMap<model::ResultKey, History>) {
+    fn replan(&mut self, history: HashMap<ResultKey, History>) {
         let input = plan::from_view::input(&self.view, history);
         self.window.update(&input, self.view.config.top.window);
         let mut pending = HashMap::new();
@@ -210,9 +213,16 @@ impl Farm {
         self.submit(jobs);
     }
 
+    /// Sets the tests that fail only under load: each gets a host to itself.
+    pub fn run_alone(&mut self, tests: Arc<HashSet<ResultKey>>) {
+        self.alone = tests;
+    }
+
     fn submit(&self, jobs: impl IntoIterator<Item = PlannedJob>) {
         let config = &self.view.config;
-        self.choir.submit_all(jobs.into_iter().map(|job| JobSpec {
+        let jobs = jobs.into_iter();
+        let jobs = jobs.map(|job| PlannedJob { alone: job.alone || self.alone.contains(&job.key), ..job });
+        self.choir.submit_all(jobs.map(|job| JobSpec {
             batch_key: job.batch_key(),
             cost: job.cost.max(LEAST_COST),
             group: job.branch.user.to_string(),
@@ -314,7 +324,7 @@ impl Farm {
             ExecutorEvent::Batch { executor, batch: None } => {
                 self.batches.remove(&executor);
             }
-            ExecutorEvent::Verdict { job, verdict, crash, .. } => {
+            ExecutorEvent::Verdict { job, verdict, crash, alone, .. } => {
                 self.bisections.attempted(&job.name());
                 let outcome = belief::Outcome::of(verdict.status(), verdict.reason(), crash.as_deref());
                 if job.purpose == Purpose::First && matches!(verdict, Verdict::Failed { .. }) {
@@ -323,6 +333,9 @@ impl Farm {
                     self.submit(run);
                 } else {
                     self.reruns.outcome(&job, outcome);
+                }
+                if alone == Some(true) && matches!(verdict, Verdict::Failed { .. }) {
+                    self.reruns.failed_alone(&job);
                 }
             }
             ExecutorEvent::InheritedFailure { job, outcomes } => {

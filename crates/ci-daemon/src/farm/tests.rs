@@ -107,6 +107,30 @@ async fn events_lead_to_commands() {
 }
 
 #[tokio::test]
+async fn a_test_that_fails_only_under_load_has_a_batch_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = Writer::open(dir.path()).unwrap();
+    let choir = Choir::new(ChoirConfig::default());
+    let mut ends = choir.ends();
+    let mut view = view(dir.path());
+    let names = ["boots", "hangs"].map(|name| name.parse().unwrap());
+    view.listings = [(("boot".parse().unwrap(), model::Env::default()), names.into())].into();
+    let verdicts = RecordedVerdicts::new(writer.clone());
+    let identity = Identity { started: 1, pid: 2 };
+    let mut farm = Farm::new(view.clone(), choir.clone(), verdicts, dir.path().into(), identity);
+    farm.run_alone(Arc::new(["boot.hangs".parse().unwrap()].into()));
+    farm.take_view(view, HashMap::new());
+    choir.remove_where(|_| true);
+    let mut keys = Vec::new();
+    for _ in 0..2 {
+        let job = ends.recv().await.unwrap().payload;
+        keys.push((job.key.to_string(), job.alone, job.batch_key().ends_with(" alone")));
+    }
+    assert_eq!(keys, [("boot.boots".into(), false, false), ("boot.hangs".into(), true, true)]);
+    writer.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_request_waits_for_the_branches() {
     let dir = tempfile::tempdir().unwrap();
     let writer = Writer::open(dir.path()).unwrap();

@@ -58,6 +58,7 @@ fn find_on(
                 purpose: Purpose::First,
                 inherit: group.inherit,
                 bisect: group.bisect,
+                alone: false,
             })
         })
     })

@@ -59,5 +59,6 @@ pub(crate) fn job(commit: CommitId, test: &str, subtest: &str) -> PlannedJob {
         purpose: Purpose::First,
         inherit: true,
         bisect: model::BisectStart::Ask,
+        alone: false,
     }
 }

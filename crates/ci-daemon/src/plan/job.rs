@@ -48,6 +48,8 @@ pub struct PlannedJob {
     pub inherit: bool,
     /// How bisections of the test begin.
     pub bisect: BisectStart,
+    /// Whether it needs a host to itself.
+    pub alone: bool,
 }
 
 /// The purpose of a job.
@@ -106,20 +108,21 @@ impl PlannedJob {
     }
 
     /// A key that is equal for jobs that can run in one VM: those with the same commit, test file, kernel and
-    /// environment. Retries and reruns have separate batches, and each run of a bisection has its own.
+    /// environment, which need the host to themselves or do not. Retries and reruns have separate batches, and each run of a bisection has its own.
     #[must_use]
     pub fn batch_key(&self) -> String {
         let unit = &self.unit;
         // With all of the environment: variables that only select are not in the name of a result.
         let env: Vec<String> = unit.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let kernel = unit.kernel.as_ref().map_or("", |kernel| kernel.as_str());
+        let alone = if self.alone { " alone" } else { "" };
         let suffix = match self.purpose {
             Purpose::First => String::new(),
             Purpose::Confirm | Purpose::Requested => " again".into(),
             // No other test disturbs it.
             Purpose::Bisect => format!(" bisecting {}", self.subtest),
         };
-        format!("{} {}@{kernel}@{}{suffix}", self.commit, unit.test, env.join(","))
+        format!("{} {}@{kernel}@{}{suffix}{alone}", self.commit, unit.test, env.join(","))
     }
 
     /// Its niceness: that of the group plus that of its history.

@@ -311,6 +311,7 @@ impl Planner {
                         cost: subtest.cost,
                         inherit: lane.inherit,
                         bisect: lane.bisect,
+                        alone: false,
                         purpose: Purpose::First,
                     });
                 }

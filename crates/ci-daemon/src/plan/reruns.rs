@@ -30,6 +30,8 @@ struct JobAttempts {
     purposes: Vec<Purpose>,
     /// The outcomes of the attempts that confirm a failure, beginning with the failure.
     outcomes: Vec<Outcome>,
+    /// Whether it failed on a host that it had to itself.
+    failed_alone: bool,
     /// The request files to remove when the job has run.
     requests: Vec<PathBuf>,
 }
@@ -69,6 +71,13 @@ impl Reruns {
             && let Some(runs) = self.jobs.get_mut(&job.name())
         {
             runs.outcomes.push(outcome);
+        }
+    }
+
+    /// Records that a job failed on a host that it had to itself: the load of the host is not the cause.
+    pub fn failed_alone(&mut self, job: &PlannedJob) {
+        if let Some(runs) = self.jobs.get_mut(&job.name()) {
+            runs.failed_alone = true;
         }
     }
 
@@ -133,7 +142,16 @@ impl JobAttempts {
         outcomes: Vec<Outcome>,
         request: Option<PathBuf>,
     ) -> Self {
-        Self { job: job.clone(), purposes, outcomes, requests: request.into_iter().collect() }
+        let requests = request.into_iter().collect();
+        Self { job: job.clone(), purposes, outcomes, failed_alone: false, requests }
+    }
+
+    /// Whether the next retry is a control that has the host to itself: the test fails and passes, and the load of the host
+    /// may be the cause.
+    fn is_control(&self, purpose: Purpose) -> bool {
+        let passed = self.outcomes.contains(&Outcome::Passed);
+        let failed = self.outcomes.iter().any(|outcome| outcome.signature().is_some());
+        purpose == Purpose::Confirm && failed && passed && !self.failed_alone
     }
 
     /// Whether no further retry is needed to confirm the failure.
@@ -145,7 +163,8 @@ impl JobAttempts {
         let purpose = *self.purposes.first()?;
         let is_wanted_now = matches!(purpose, Purpose::Requested | Purpose::Bisect);
         let value = if is_wanted_now { FIRST } else { self.job.value };
-        Some(PlannedJob { purpose, value, ..(*self.job).clone() })
+        let alone = self.job.alone || self.is_control(purpose);
+        Some(PlannedJob { purpose, value, alone, ..(*self.job).clone() })
     }
 }
 
@@ -193,6 +212,27 @@ mod tests {
         assert_eq!(attempts(9, &["a"], &["pass", "a", "pass", "a"]), 5, "five attempts decide");
         assert_eq!(attempts(1, &["a"], &["pass"]), 2, "at most what the configuration allows");
         assert_eq!(attempts(4, &["a", "pass"], &["pass", "pass", "pass"]), 5, "after a restart");
+    }
+
+    #[test]
+    fn a_test_that_fails_and_passes_is_retried_alone_unless_it_failed_alone() {
+        let retry = |failed_alone: bool, outcomes: &[&str]| {
+            let mut reruns = Reruns::default();
+            let x = job("x");
+            let mut next = reruns.confirm(&x, 4, failed("a")).unwrap();
+            for word in outcomes {
+                let outcome = if *word == "pass" { Outcome::Passed } else { failed(word).remove(0) };
+                reruns.outcome(&next, outcome);
+                if failed_alone {
+                    reruns.failed_alone(&next);
+                }
+                next = reruns.ended(&x.name(), true).submit.unwrap();
+            }
+            next.alone
+        };
+        assert!(!retry(false, &[]) && !retry(false, &["b"]));
+        assert!(retry(false, &["pass"]) && retry(false, &["b", "pass"]));
+        assert!(!retry(true, &["pass"]));
     }
 
     #[test]

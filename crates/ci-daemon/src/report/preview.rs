@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::simulate::{self, Forecast, SlotCount};
 use crate::executor::placement;
-use crate::expected_durations;
+use crate::past_runs;
 use crate::plan::{self, Input, Niceness, PlannedJob, Planner, Verdicts, from_view};
 use crate::watch::fetch_loop::{FetchLoop, View, listing_store};
 
@@ -119,7 +119,7 @@ async fn dry_run(config: &Path) -> Result<DryRun, ConfigError> {
     let reader = Reader::open(&view.config.top.output_dir).ok();
     let durations = reader.as_ref().and_then(|reader| reader.durations().ok()).unwrap_or_default();
     let expected =
-        reader.as_ref().map(|reader| expected_durations::read(reader, &view.config)).unwrap_or_default();
+        reader.as_ref().map(|reader| past_runs::durations(reader, &view.config)).unwrap_or_default();
     let input = from_view::input(&view, plan::histories(durations, &expected));
     Ok(DryRun { view, input, reader })
 }

@@ -5,6 +5,7 @@ mod chaos;
 mod daemon;
 mod hung;
 mod inherit;
+mod load;
 mod options;
 mod support;
 mod unattended;

@@ -35,6 +35,7 @@ struct FlakyLine {
     since: Option<CommitLink>,
     commits: usize,
     hosts: String,
+    load: String,
 }
 
 /// The view.
@@ -88,5 +89,6 @@ fn line(
         since: since.map(|entry| CommitLink::new(links, Some(at), &entry.commit, &entry.message)),
         commits: row.commits,
         hosts: cut(&hosts.join(", "), 200),
+        load: row.only_under_load.map_or(String::new(), |load| load.to_string()),
     }
 }

@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use askama::Template;
-use belief::FlakyTest;
 use model::{CommitId, ResultKey, Status};
 use regress::first_bad::{Stretch, stretches};
-use results::json::{HistoryRow, RateRow};
-use results::{HistoryEntry, TestEntry, flaky_in};
+use results::json::{FlakyRow, HistoryRow};
+use results::{FlakyEntry, HistoryEntry, TestEntry, flaky_in};
 
 use super::bisection::{self, Bar, BisectionLine};
 use super::testlist::host;
@@ -120,7 +119,9 @@ pub fn view(
         file,
         subtest,
         summary: summary(&history),
-        flaky: flaky_in(&history).map(|flaky| flaky_words(&flaky)).unwrap_or_default(),
+        flaky: flaky_in(&history)
+            .map(|flaky| flaky_words(&FlakyEntry { key: key.clone(), flaky }))
+            .unwrap_or_default(),
         bisection: found.as_ref().map(|found| bisection::line(context, found)),
         plot: plot(&history),
         hosts: hosts(&history),
@@ -128,9 +129,11 @@ pub fn view(
     })
 }
 
-/// `flaky 3 of 25, 12 % (4 to 28 %) since 2dce4baa960c`.
-fn flaky_words(flaky: &FlakyTest) -> String {
-    format!("{flaky}, {} since {}", RateRow::from(flaky.rate), flaky.since.short())
+/// `flaky 3 of 25, 12 % (4 to 28 %) since 2dce4baa960c`, and the rates by load if it fails only under load.
+fn flaky_words(test: &FlakyEntry) -> String {
+    let row = FlakyRow::from(test);
+    let load = row.only_under_load.map_or(String::new(), |load| format!(", {load}"));
+    format!("{}, {} since {}{load}", test.flaky, row.rate, row.since.short())
 }
 
 fn summary(history: &[HistoryEntry]) -> String {

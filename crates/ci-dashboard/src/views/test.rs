@@ -350,9 +350,11 @@ fn suite(attempt: &Attempt) -> String {
     suite.map(|suite| format!("{} {}", suite.name, suite.commit.short())).unwrap_or_default()
 }
 
-/// `150 %`.
+/// `150 %, alone`: the load of the host, and whether it had no other work.
 fn load_of(attempt: &Attempt) -> String {
-    attempt.conditions.load.map(|percent| format!("{percent} %")).unwrap_or_default()
+    let load = attempt.conditions.load.map(|percent| format!("{percent} %"));
+    let alone = attempt.conditions.alone.filter(|alone| *alone).map(|_| "alone".to_owned());
+    load.into_iter().chain(alone).collect::<Vec<_>>().join(", ")
 }
 
 fn tabs(context: Context<'_>, test: &TestRoute) -> Vec<LogTab> {

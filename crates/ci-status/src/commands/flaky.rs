@@ -35,11 +35,12 @@ impl Answer for Flaky {
             return writeln!(out, "no test of {} is flaky", self.branch);
         }
         let mut table = Table::default();
-        for FlakyRow { name, rate, since, hosts, .. } in &self.rows {
+        for FlakyRow { name, rate, since, hosts, only_under_load, .. } in &self.rows {
             let hosts: Vec<String> = hosts
                 .iter()
                 .map(|on| format!("{}: {} of {}", on.host, on.rate.failed, on.rate.runs))
                 .collect();
+            let load = only_under_load.map_or(String::new(), |load| load.to_string());
             table.row([
                 Cell::left(format_args!("flaky {} of {}", rate.failed, rate.runs))
                     .styled(text::style(Status::Flaky)),
@@ -47,6 +48,7 @@ impl Answer for Flaky {
                 Cell::left(rate),
                 Cell::left(format_args!("since {}", since.short())),
                 Cell::left(hosts.join(", ")).styled(text::FAINT),
+                Cell::left(load),
             ]);
         }
         write!(out, "{table}")

@@ -54,7 +54,7 @@ pub(super) fn job_name(slot: &str) -> String {
 /// The command that submits a job, with its script on standard input.
 #[must_use]
 pub fn submit(job: &SlurmJob) -> Cmd {
-    let Resources { mem_mib, cpus, time, constraint, partition, account } = &job.resources;
+    let Resources { mem_mib, cpus, time, constraint, partition, account, exclusive } = &job.resources;
     let spool = spool(&job.task.out);
     let mut cmd = Cmd::new("sbatch")
         .args(["--parsable", "--requeue", "--nodes=1", "--ntasks=1", "--open-mode=append", "--export=NIL"])
@@ -70,6 +70,9 @@ pub fn submit(job: &SlurmJob) -> Cmd {
     }
     if let Some(account) = account {
         cmd = cmd.arg(format!("--account={account}"));
+    }
+    if *exclusive {
+        cmd = cmd.arg("--exclusive");
     }
     cmd.input(script(job))
 }
@@ -128,6 +131,9 @@ mod tests {
     #[test]
     fn the_submit_command() {
         insta::assert_snapshot!(submit(&job()), @"sbatch --parsable --requeue --nodes=1 --ntasks=1 --open-mode=append --export=NIL --job-name=ktest-ab-0 --mem=4096M --cpus-per-task=2 --time=90 --constraint=aarch64 --output=/srv/out/0/.slurm/job-log --chdir=/srv/out/0/.slurm --partition=kernel");
+        let mut exclusive = job();
+        exclusive.resources.exclusive = true;
+        assert!(submit(&exclusive).to_string().ends_with(" --exclusive"), "{}", submit(&exclusive));
         let script = script(&job());
         assert!(
             script.ends_with("\nexec ktest --cache-dir '/srv/it'\\''s' host slurm-job /srv/out/0/.slurm\n"),

@@ -57,6 +57,8 @@ pub struct Resources {
     pub partition: Option<String>,
     /// `--account`.
     pub account: Option<String>,
+    /// `--exclusive`: nodes that the job does not share.
+    pub exclusive: bool,
 }
 
 /// The memory for a build, in MiB.
@@ -87,6 +89,7 @@ impl Resources {
             constraint,
             partition: None,
             account: None,
+            exclusive: false,
         }
     }
 }

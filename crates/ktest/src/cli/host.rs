@@ -162,6 +162,9 @@ struct SlurmArgs {
     /// Account.
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
+    /// Run on nodes that no other job shares, as sbatch --exclusive does.
+    #[arg(long)]
+    exclusive: bool,
     /// The ktest command on the nodes.
     #[arg(long, value_name = "PATH", default_value = "ktest")]
     remote_ktest: String,
@@ -410,7 +413,12 @@ async fn slurm(args: SlurmArgs, cache: &Path) -> Result<u8, Failure> {
     let job = hosts::slurm::SlurmJob {
         name: args.name,
         slot: args.slot,
-        resources: Resources { partition: args.partition, account: args.account, ..resources },
+        resources: Resources {
+            partition: args.partition,
+            account: args.account,
+            exclusive: args.exclusive,
+            ..resources
+        },
         ktest: args.remote_ktest,
         cache_dir: args.remote_cache_dir,
         task: Task { linux_repo: absolute(&linux_repo)?, tests_dir: file.ktest_dir, out, order },

@@ -240,7 +240,7 @@ impl Vm<'_> {
         subtests: &[SubtestName],
         results: &mut Results<'_>,
     ) -> Result<(AttemptEnd, u32), RunError> {
-        let (accel, experiment) = (self.accel.to_string(), results.conditions.experiment.clone());
+        let (accel, experiment) = (self.accel.to_string(), results.conditions.experiment);
         results.reporter.event(Event::BootStarted { vm: self.number, accel, experiment });
         let clock = results.reporter.began();
         let boot = Instant::now();

@@ -45,8 +45,9 @@ pub fn record(commit: &CommitId, test: usize) -> Result<VerdictRecord> {
     record.image_hash = Some("d".repeat(64));
     record.conditions = Conditions {
         suite: None,
-        experiment: Some(format!("{commit}{:024x}", test % EXPERIMENTS).parse()?),
+        experiment: Some(fsx::digest::sha256_hex(format!("{commit} {}", test % EXPERIMENTS)).parse()?),
         load: Some(50),
+        alone: Some(false),
     };
     Ok(record)
 }

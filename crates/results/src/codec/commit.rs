@@ -31,7 +31,7 @@ struct RunKey<'a> {
     kernel: Option<&'a KernelId>,
     image: Option<&'a str>,
     suite: Option<&'a SuiteVersion>,
-    experiment: Option<&'a ExperimentKey>,
+    experiment: Option<ExperimentKey>,
     ran_at: Option<&'a CommitId>,
 }
 
@@ -63,7 +63,7 @@ fn run_of(attempt: &Attempt) -> RunKey<'_> {
         kernel: attempt.kernel.as_ref(),
         image: attempt.image_hash.as_deref(),
         suite: attempt.conditions.suite.as_ref(),
-        experiment: attempt.conditions.experiment.as_ref(),
+        experiment: attempt.conditions.experiment,
         ran_at: attempt.ran_at.as_ref(),
     }
 }
@@ -124,7 +124,7 @@ fn estimate(message: &str, entries: &[&TestEntry], runs: &Runs<'_>) -> usize {
                 + kernel.map_or(0, |kernel| text_words(kernel.as_str()))
                 + image.map_or(0, text_words)
                 + suite.map_or(0, |suite| text_words(suite.commit.as_str()) + text_words(suite.name.as_str()))
-                + experiment.map_or(0, |experiment| text_words(experiment.as_str()))
+                + experiment.map_or(0, |experiment| text_words(&experiment.to_string()))
                 + ran_at.map_or(0, |commit| text_words(commit.as_str()))
         })
         .sum();
@@ -204,7 +204,7 @@ fn encode_run(mut out: schema::run::Builder<'_>, run: &RunKey<'_>) {
         out.set_suite(suite.to_string());
     }
     if let Some(experiment) = run.experiment {
-        out.set_experiment(experiment.as_str());
+        out.set_experiment(experiment.to_string());
     }
     if let Some(commit) = run.ran_at {
         out.set_inherited_from(commit.as_str());
@@ -229,6 +229,7 @@ fn encode_entry(mut out: schema::test_result::Builder<'_>, entry: &TestEntry, ru
     out.set_log_bytes(decisive.log_bytes);
     out.set_full_log_bytes(decisive.full_log_bytes);
     out.set_load(decisive.conditions.load.unwrap_or(UNKNOWN));
+    out.set_alone(alone_code(decisive.conditions.alone));
     if others.is_empty() {
         return;
     }
@@ -253,6 +254,7 @@ fn encode_other(mut out: schema::attempt::Builder<'_>, other: &Attempt, run: u32
     out.set_log_bytes(other.log_bytes);
     out.set_full_log_bytes(other.full_log_bytes);
     out.set_load(other.conditions.load.unwrap_or(UNKNOWN));
+    out.set_alone(alone_code(other.conditions.alone));
 }
 
 /// A run of [`Runs`], decoded.
@@ -338,6 +340,7 @@ pub(super) fn decode_entry(
             suite: run.suite,
             experiment: run.experiment,
             load: known(entry.get_load()),
+            alone: alone_of(entry.get_alone()),
         },
         ran_at: run.ran_at,
     };
@@ -363,9 +366,22 @@ fn decode_attempt(attempt: schema::attempt::Reader<'_>, runs: &[Run]) -> capnp::
             suite: run.suite,
             experiment: run.experiment,
             load: known(attempt.get_load()),
+            alone: alone_of(attempt.get_alone()),
         },
         ran_at: run.ran_at,
     })
+}
+
+fn alone_code(alone: Option<bool>) -> u8 {
+    alone.map_or(0, |alone| if alone { 2 } else { 1 })
+}
+
+fn alone_of(code: u8) -> Option<bool> {
+    match code {
+        1 => Some(false),
+        2 => Some(true),
+        _ => None,
+    }
 }
 
 fn known(number: u32) -> Option<u32> {

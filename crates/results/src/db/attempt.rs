@@ -14,18 +14,18 @@ use crate::types::Attempt;
 macro_rules! columns {
     () => {
         "a.n, a.decisive, a.status, a.started, a.duration_ms, a.reason, a.crash, a.host, a.slot, a.kernel, a.image, \
-         a.log_bytes, a.full_log_bytes, a.suite, a.experiment, a.load, a.ran_at"
+         a.log_bytes, a.full_log_bytes, a.suite, a.experiment, a.load, a.ran_at, a.alone"
     };
 }
 pub(super) use columns;
 /// The number of these columns: the index of the first one after them.
-pub(super) const COLUMNS: usize = 17;
+pub(super) const COLUMNS: usize = 18;
 
 /// The names of these columns.
 macro_rules! names {
     () => {
         "n, decisive, status, started, duration_ms, reason, crash, host, slot, kernel, image, log_bytes, full_log_bytes, \
-         suite, experiment, load, ran_at"
+         suite, experiment, load, ran_at, alone"
     };
 }
 pub(super) use names;
@@ -71,6 +71,15 @@ pub(super) fn parse<T: FromStr>(text: &str) -> Option<T> {
     text.parse().ok()
 }
 
+/// An experiment key as a column.
+pub(super) fn bits(key: ExperimentKey) -> i64 {
+    key.bits().cast_signed()
+}
+
+fn experiment(bits: i64) -> ExperimentKey {
+    ExperimentKey::from_bits(bits.cast_unsigned())
+}
+
 /// The names that attempts refer to.
 pub(super) struct Names<'a> {
     pub(super) crash: NameTable<'a, String>,
@@ -78,7 +87,6 @@ pub(super) struct Names<'a> {
     kernel: NameTable<'a, KernelId>,
     image: NameTable<'a, Arc<str>>,
     suite: NameTable<'a, SuiteVersion>,
-    experiment: NameTable<'a, ExperimentKey>,
     commit: NameTable<'a, CommitId>,
 }
 
@@ -92,7 +100,6 @@ impl<'a> Names<'a> {
                 Some(text.into())
             })?,
             suite: NameTable::new(connection, "SELECT name FROM suite WHERE id = ?1", parse)?,
-            experiment: NameTable::new(connection, "SELECT name FROM experiment WHERE id = ?1", parse)?,
             commit: NameTable::new(connection, "SELECT sha FROM commit_ WHERE id = ?1", parse)?,
         })
     }
@@ -115,8 +122,9 @@ pub(super) fn attempt(row: &Row<'_>, names: &mut Names<'_>) -> Result<(bool, Att
         full_log_bytes: number(row, 12)?,
         conditions: Conditions {
             suite: names.suite.get(row.get(13)?)?,
-            experiment: names.experiment.get(row.get(14)?)?,
+            experiment: row.get::<_, Option<i64>>(14)?.map(experiment),
             load: row.get(15)?,
+            alone: row.get(17)?,
         },
         ran_at: names.commit.get(row.get(16)?)?,
     };

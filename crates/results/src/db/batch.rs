@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::{BranchRef, CommitId, Conditions, Counts, ExperimentKey, HostName, KernelId, ResultKey, Status};
+use model::{BranchRef, CommitId, Conditions, Counts, HostName, KernelId, ResultKey, Status};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, params};
 
-use super::attempt::names;
+use super::attempt::{bits, names};
 use super::copy::Progress;
 use super::history::ids_hash;
 use super::{Ids, KnownCommit};
@@ -32,7 +32,7 @@ macro_rules! insert {
             $table,
             " (commit_, test, ",
             names!(),
-            ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)"
+            ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)"
         )
     };
 }
@@ -231,14 +231,15 @@ impl Batch<'_> {
         let ran_at = attempt.ran_at.as_ref().map(|source| self.heir(source, commit)).transpose()?;
         let (host, kernel) = (self.host(attempt.host.as_ref())?, self.kernel(attempt.kernel.as_ref())?);
         let image = self.image(attempt.image_hash.as_deref())?;
-        let Conditions { suite, experiment, load } = &attempt.conditions;
+        let Conditions { suite, experiment, load, alone } = &attempt.conditions;
         let Self { connection, ids, .. } = self;
         let suite = suite.as_ref().map(ToString::to_string);
         let suite = name!(connection, ids.suites, "suite", "name", suite.as_deref());
-        let experiment = experiment.as_ref().map(ExperimentKey::as_str);
-        let experiment = name!(connection, ids.experiments, "experiment", "name", experiment);
         let crash = name!(connection, ids.crashes, "crash", "title", attempt.crash.as_deref());
         self.crashed.extend(crash.map(|crash| (commit, crash)));
+        if let Some(key) = experiment.filter(|_| ran_at.is_none()) {
+            self.experiment(commit, key)?;
+        }
         let is_copied = self.is_copied(known, test);
         if decisive && attempt.number > 1 {
             self.run("UPDATE attempt SET decisive = 0 WHERE commit_ = ?1 AND test = ?2", [commit, test])?;
@@ -263,9 +264,10 @@ impl Batch<'_> {
             integer(attempt.log_bytes),
             integer(attempt.full_log_bytes),
             suite,
-            experiment,
+            experiment.map(bits),
             load,
-            ran_at
+            ran_at,
+            alone
         ];
         run_kept(&mut self.add_attempt, self.connection, insert!("attempt"), row)?;
         if is_copied {
@@ -361,6 +363,9 @@ impl Batch<'_> {
         self.drop_crashes_of(id)?;
         let tests = "(SELECT test FROM attempt WHERE commit_ = ?1)";
         self.run(&format!("DELETE FROM history WHERE commit_ = ?1 AND test IN {tests}"), [id])?;
+        let keys = "(SELECT experiment FROM attempt WHERE commit_ = ?1)";
+        self.run(&format!("DELETE FROM experiment WHERE commit_ = ?1 AND key IN {keys}"), [id])?;
+        self.ids.experiments.retain(|(commit, _)| *commit != id);
         self.run("DELETE FROM attempt WHERE commit_ = ?1", [id])?;
         self.run("DELETE FROM facet WHERE commit_ = ?1", [id])?;
         self.run("DELETE FROM file WHERE commit_ = ?1", [id])?;

@@ -1,9 +1,10 @@
 //! Commits with the same source tree, and those that inherit attempts.
 
-use model::{BranchRef, CommitId, TrustDomain};
+use model::{BranchRef, CommitId, ExperimentKey, TrustDomain};
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::Batch;
+use super::attempt::bits;
 
 /// The commits of a branch without results, each with the newest other commit that has results, the same source tree, and no
 /// results of other domains than ?3 and ?4: another domain could have built another kernel from this tree.
@@ -30,21 +31,21 @@ pub fn twins(
 }
 
 /// The newest commit at which a test has a verdict in an experiment: 1 to 3 are Passed, Failed and Not run.
-const VERDICT: &str = "SELECT c.sha FROM attempt a INDEXED BY attempt_by_experiment JOIN commit_ c ON c.id = a.commit_ \
-    WHERE a.experiment = (SELECT id FROM experiment WHERE name = ?1) AND a.experiment IS NOT NULL AND a.ran_at IS NULL \
-    AND a.decisive = 1 AND a.test = (SELECT id FROM test WHERE key = ?2) AND a.status BETWEEN 1 AND 3 AND c.sha <> ?3 \
-    ORDER BY a.commit_ DESC LIMIT 1";
+const VERDICT: &str = "SELECT c.sha FROM experiment e CROSS JOIN attempt a ON a.commit_ = e.commit_ \
+    AND a.test = (SELECT id FROM test WHERE key = ?2) JOIN commit_ c ON c.id = a.commit_ \
+    WHERE e.key = ?1 AND a.experiment = ?1 AND a.ran_at IS NULL AND a.decisive = 1 AND a.status BETWEEN 1 AND 3 \
+    AND c.sha <> ?3 ORDER BY e.commit_ DESC LIMIT 1";
 
 /// The newest commit other than this one at which a test has a verdict in an experiment.
 pub fn same_experiment(
     connection: &Connection,
     commit: &CommitId,
     test: &str,
-    experiment: &str,
+    experiment: ExperimentKey,
 ) -> Result<Option<CommitId>> {
     let sha = connection
         .prepare_cached(VERDICT)?
-        .query_row([experiment, test, commit.as_str()], |row| row.get::<_, String>(0))
+        .query_row(params![bits(experiment), test, commit.as_str()], |row| row.get::<_, String>(0))
         .optional()?;
     Ok(sha.and_then(|sha| sha.parse().ok()))
 }
@@ -62,7 +63,21 @@ pub fn ran_at(connection: &Connection, commit: &CommitId, test: &str) -> Result<
     Ok(sha.and_then(|sha| sha.parse().ok()))
 }
 
+/// The experiments that are remembered as recorded.
+const MOST_EXPERIMENTS: usize = 100_000;
+
 impl Batch<'_> {
+    /// Records that an experiment ran at a commit.
+    pub(super) fn experiment(&mut self, commit: i64, key: ExperimentKey) -> Result<()> {
+        if self.ids.experiments.insert((commit, key)) {
+            if self.ids.experiments.len() > MOST_EXPERIMENTS {
+                self.ids.experiments.clear();
+            }
+            self.run("INSERT OR IGNORE INTO experiment VALUES (?1, ?2)", [bits(key), commit])?;
+        }
+        Ok(())
+    }
+
     /// Records that a batch of this trust domain recorded results of a commit.
     pub fn tested(&mut self, commit: &CommitId, domain: &TrustDomain) -> Result<()> {
         let id = self.commit(commit)?;

@@ -23,7 +23,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use model::{CommitId, ResultKey, TrustDomain};
+use model::{CommitId, ExperimentKey, ResultKey, TrustDomain};
 use rusqlite::{Connection, OpenFlags};
 
 pub use batch::Batch;
@@ -40,9 +40,9 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 
 /// The version of the schema, in `user_version`.
-const VERSION: i64 = 9;
+const VERSION: i64 = 10;
 /// Entry N is the step from version N to N + 1.
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 10] = [
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
@@ -52,6 +52,7 @@ const MIGRATIONS: [&str; 9] = [
     include_str!("schema/7.sql"),
     include_str!("schema/8.sql"),
     include_str!("schema/9.sql"),
+    include_str!("schema/10.sql"),
 ];
 const VIEWS: &str = include_str!("schema/views.sql");
 /// `application_id`: "ktst".
@@ -75,7 +76,8 @@ struct Ids {
     kernels: HashMap<String, i64>,
     images: HashMap<String, i64>,
     suites: HashMap<String, i64>,
-    experiments: HashMap<String, i64>,
+    /// Rows of `experiment` that are known.
+    experiments: HashSet<(i64, ExperimentKey)>,
     /// The rows of `tested` that are known.
     tested: HashSet<(i64, TrustDomain)>,
     /// The rows of `unpublished` that this process added.

@@ -3,6 +3,7 @@
 #   fail   every subtest fails, and leaves artifacts
 #   flaky  the first run of the commit ends with an infrastructure error after its first subtest
 #   first  the first run of each subtest fails
+#   busy   the first run of the subtest a fails, next to a run of the subtest x
 #   stop   the first run of the commit is stopped by a signal after a heartbeat
 #   links  the files of a subtest are links to FAKE/secret, and a FIFO
 #   own    the kernel of the commit has an image of its own
@@ -90,6 +91,14 @@ for subtest in "${subtests[@]}"; do
 	status='"Passed"'
 	if [[ $mode == *first* && $(grep -cFx "$commit $test $subtest" "$fake/ran") == 1 ]]; then
 		status='"Failed","reason":"lost 3 of 8"'
+	fi
+	if [[ $mode == *busy* && $subtest == x ]]; then
+		touch "$fake/next-to-it"
+		until [[ -e $fake/failed ]]; do sleep 0.02; done
+	elif [[ $mode == *busy* && $subtest == a && ! -e $fake/failed ]]; then
+		until [[ -e $fake/next-to-it ]]; do sleep 0.02; done
+		touch "$fake/failed"
+		status='"Failed","reason":"too slow"'
 	fi
 	if [[ $mode == *fail* ]]; then
 		status='"Failed","reason":"mode says so"'

@@ -4,7 +4,7 @@
 CREATE VIEW verdict AS
     SELECT c.sha, c.subject, t.key AS test, t.file, t.subtest, t.arch, s.name AS status, a.started, a.duration_ms,
         a.reason, x.title AS crash, h.name AS host, a.slot, k.name AS kernel, i.name AS image, a.n AS attempt,
-        v.name AS suite, e.name AS experiment, a.load,
+        v.name AS suite, printf('%016x', a.experiment) AS experiment, a.load, a.alone,
         a.commit_ AS commit_id, a.test AS test_id
     FROM attempt a
         JOIN commit_ c ON c.id = a.commit_
@@ -15,5 +15,4 @@ CREATE VIEW verdict AS
         LEFT JOIN kernel k ON k.id = a.kernel
         LEFT JOIN image i ON i.id = a.image
         LEFT JOIN suite v ON v.id = a.suite
-        LEFT JOIN experiment e ON e.id = a.experiment
     WHERE a.decisive = 1;

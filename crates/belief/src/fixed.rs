@@ -44,6 +44,18 @@ impl Evidence {
         Self::new(tally.failures, tally.attempts())
     }
 
+    /// The number of failures.
+    #[must_use]
+    pub fn failures(self) -> u32 {
+        self.failures
+    }
+
+    /// The number of attempts.
+    #[must_use]
+    pub fn attempts(self) -> u32 {
+        self.attempts
+    }
+
     /// The probability that a bug with this evidence passes this many times in a row.
     #[must_use]
     pub fn believe(self, passes: u32) -> f64 {
@@ -182,7 +194,12 @@ impl FixClaim {
 
     /// Adds a pass. Returns whether it counts: a pass that ended before the test used to fail does not.
     pub fn passed(&mut self, duration: Duration) -> bool {
-        let counts = self.fails_after.is_none_or(|fails_after| duration >= fails_after);
+        self.passed_not_before(duration, self.fails_after)
+    }
+
+    /// Adds a pass, which counts if it is not shorter than the limit.
+    pub(crate) fn passed_not_before(&mut self, duration: Duration, limit: Option<Duration>) -> bool {
+        let counts = limit.is_none_or(|limit| duration >= limit);
         let count = if counts { &mut self.passes } else { &mut self.early };
         *count = count.saturating_add(1);
         counts

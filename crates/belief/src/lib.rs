@@ -31,6 +31,7 @@
 //! ```
 
 pub mod bisect;
+mod claim;
 mod fixed;
 mod flaky;
 mod named;
@@ -39,6 +40,7 @@ mod signature;
 pub mod stats;
 
 pub use bisect::Bisection;
+pub use claim::{AtCommit, newest_failure};
 pub use fixed::{Confidence, ConfidenceError, Evidence, EvidenceError, FixClaim, FixState, MOST_ATTEMPTS};
 pub use flaky::{ByLoad, COMMITS, CONFIRMATION_ATTEMPTS, Confirmation, FlakyTest, confirmation};
 pub use named::{Calibration, NamedCommits};

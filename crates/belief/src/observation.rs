@@ -90,12 +90,16 @@ impl Outcome {
 pub struct Observation {
     /// The commit that was tested.
     pub commit: CommitId,
+    /// The commit at which it ran, if `commit` inherits it.
+    pub ran_at: Option<CommitId>,
     /// The experiment.
     pub experiment: Experiment,
     /// The outcome.
     pub outcome: Outcome,
     /// How long the subtest ran.
     pub duration: Duration,
+    /// Whether it ran until its time limit: then the duration is not the time at which it failed.
+    pub timed_out: bool,
     /// The host it ran on.
     pub host: HostName,
     /// The class of that host.

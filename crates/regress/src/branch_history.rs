@@ -124,12 +124,16 @@ impl BranchHistory {
     /// The statuses of `tests` at a commit, in the same order.
     #[must_use]
     pub fn statuses(&self, row: usize, tests: &[TestId]) -> Vec<Option<Status>> {
-        let Some(row) = self.row(row) else { return vec![None; tests.len()] };
-        let index = |test: TestId| {
-            // Most lists are sorted by name, and ids are assigned in that order.
-            row.ids.binary_search(&test).ok().or_else(|| row.ids.iter().position(|id| *id == test))
-        };
-        tests.iter().map(|test| index(*test).map(|at| row.statuses[at])).collect()
+        tests.iter().map(|test| self.status(row, *test)).collect()
+    }
+
+    /// The status of a test at a commit.
+    #[must_use]
+    pub fn status(&self, row: usize, test: TestId) -> Option<Status> {
+        let row = self.row(row)?;
+        // Most lists are sorted by name, and ids are assigned in that order.
+        let at = row.ids.binary_search(&test).ok().or_else(|| row.ids.iter().position(|id| *id == test))?;
+        Some(row.statuses[at])
     }
 
     /// The tests with this status at a commit.

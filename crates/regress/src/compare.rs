@@ -6,6 +6,7 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
+use belief::{Confidence, FixClaim, FixState};
 use model::Status;
 use results::TestEntry;
 use serde::{Deserialize, Serialize};
@@ -123,6 +124,16 @@ impl<'a> Change<'a> {
         self.head.or(self.base).map_or("", |entry| entry.key.as_str())
     }
 
+    /// What the attempts in the head prove of a failure in the base.
+    #[must_use]
+    pub fn fix(&self) -> Option<FixClaim> {
+        let (base, head) = (self.base?, self.head?);
+        // Their ids do not matter, only that the sides are different commits.
+        let at = |entry: &TestEntry, id: &str| Some([entry.observations(&id.repeat(40).parse().ok()?)]);
+        let claim = || FixClaim::find(&at(head, "0")?, &at(base, "1")?, 1, Confidence::USUAL);
+        (self.kind == ChangeKind::Fixed).then(claim).flatten()
+    }
+
     /// The entry whose reason and crash explain the change.
     #[must_use]
     pub fn explanation(&self) -> Option<&'a TestEntry> {
@@ -143,9 +154,17 @@ pub struct Comparison<'a> {
 }
 
 impl<'a> Comparison<'a> {
-    /// The changes of each kind that occurs, in the order of [`KINDS`].
+    /// The changes of each kind that occurs, in the order of [`KINDS`]. Fixes that are not believed are no improvement yet.
     pub fn by_kind(&self) -> impl Iterator<Item = (KindRow, &[Change<'a>])> {
-        self.changes.chunk_by(|a, b| a.kind == b.kind).map(|changes| (changes[0].kind.row(), changes))
+        self.changes.chunk_by(|a, b| a.kind == b.kind).map(|changes| {
+            let row = changes[0].kind.row();
+            let is_believed =
+                |change: &Change<'a>| change.fix().is_some_and(|fix| fix.state() == FixState::Fixed);
+            if row.kind == ChangeKind::Fixed && !changes.iter().all(is_believed) {
+                return (KindRow { label: "fixed?", direction: Direction::Neutral, ..row }, changes);
+            }
+            (row, changes)
+        })
     }
 }
 

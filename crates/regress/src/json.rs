@@ -3,12 +3,23 @@
 //! Views of the store alone are in `results::json`. An absent field means unknown.
 
 use model::{BranchRef, Counts, Status};
-use results::json::SuspicionRow;
-use results::{BranchEntry, CommitResults, TestEntry};
+use results::json::{FixRow, HistoryRow, SuspicionRow};
+use results::{BranchEntry, CommitResults, HistoryEntry, TestEntry};
 use serde::{Deserialize, Serialize};
 
 use crate::compare::{Change, ChangeKind, Comparison};
 use crate::crash_groups::CrashGroup;
+use crate::fix::fixes;
+
+/// The view of the history of a test.
+#[must_use]
+pub fn history(newest_first: &[HistoryEntry]) -> Vec<HistoryRow> {
+    let mut rows: Vec<HistoryRow> = newest_first.iter().map(HistoryRow::from).collect();
+    for fix in fixes(newest_first) {
+        rows[fix.row].fix.get_or_insert_with(|| FixRow::from(&fix.claim));
+    }
+    rows
+}
 
 /// The view of a comparison.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +114,9 @@ pub struct ChangeRow {
     /// The crash title on that side.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crash: Option<String>,
+    /// What the passes of the head prove, if the test failed in the base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fix: Option<FixRow>,
 }
 
 impl From<&Change<'_>> for ChangeRow {
@@ -115,6 +129,7 @@ impl From<&Change<'_>> for ChangeRow {
             head: change.head.map(TestEntry::status),
             reason: explanation.and_then(|entry| entry.decisive.reason.clone()),
             crash: explanation.and_then(|entry| entry.decisive.crash.clone()),
+            fix: change.fix().as_ref().map(FixRow::from),
         }
     }
 }

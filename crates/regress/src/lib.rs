@@ -9,6 +9,7 @@ mod control;
 pub mod crash_groups;
 pub mod eta;
 pub mod first_bad;
+pub mod fix;
 pub mod json;
 mod statuses;
 pub mod suspicious;

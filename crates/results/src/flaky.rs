@@ -11,6 +11,9 @@ use crate::error::Result;
 use crate::reader::Reader;
 use crate::types::{Attempt, HistoryEntry, TestEntry};
 
+/// A part of the reason of a test that ran until its time limit.
+const TIMED_OUT: &str = "timed out after ";
+
 /// A flaky test of a branch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FlakyEntry {
@@ -104,8 +107,10 @@ impl TestEntry {
                 }
             }),
             alone: attempt.conditions.alone,
+            ran_at: attempt.ran_at.clone(),
             outcome: outcome(attempt),
             duration: attempt.duration,
+            timed_out: attempt.reason.as_deref().is_some_and(|reason| reason.contains(TIMED_OUT)),
             host_class: HostClass::of(&host),
             host,
             at_ms: Duration::from_secs(started)

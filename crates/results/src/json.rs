@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use belief::{FailureRate, HostClass};
+use belief::{FailureRate, FixClaim, FixState, HostClass};
 use model::{BranchName, CommitId, Conditions, Counts, KnownFailure, Status, StatusSnapshot, UserName};
 use serde::{Deserialize, Serialize};
 
@@ -315,6 +315,45 @@ pub struct HistoryRow {
     /// The test at that commit; absent if it has no result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<TestRow>,
+    /// Present at the first commit that passes after failures: what its passes and those of newer commits prove.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fix: Option<FixRow>,
+}
+
+/// What the passes since a failure prove, with a confidence of 95 %.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FixRow {
+    /// `unproven`, `fixed`, `still_fails`.
+    pub state: FixState,
+    /// The number of passes that count.
+    pub passes: u32,
+    /// The number of passes that prove the fix.
+    pub needed: u32,
+    /// The number of passes that do not count, because they are much shorter than the failures; absent if 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub too_short: u32,
+    /// The attempts that failed where the test failed.
+    pub failed: u32,
+    /// The attempts that failed or passed there.
+    pub runs: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+impl From<&FixClaim> for FixRow {
+    fn from(claim: &FixClaim) -> Self {
+        Self {
+            state: claim.state(),
+            passes: claim.passes(),
+            needed: claim.needed(),
+            too_short: claim.early_passes(),
+            failed: claim.evidence().failures(),
+            runs: claim.evidence().attempts(),
+        }
+    }
 }
 
 impl From<&HistoryEntry> for HistoryRow {
@@ -323,6 +362,7 @@ impl From<&HistoryEntry> for HistoryRow {
             commit: entry.commit.to_string(),
             message: entry.message.clone(),
             test: entry.entry.as_ref().map(TestRow::from),
+            fix: None,
         }
     }
 }

@@ -13,6 +13,7 @@ use results::BranchEntry;
 use results::json::CommitRow;
 
 use super::failure_columns::{self, COLUMN_WIDTH, COLUMNS_MAX, ColumnPath};
+use super::fix::{Claims, change_words};
 use super::suspicious::Counter;
 use super::{CommitLink, Context};
 use crate::filter::Filter;
@@ -73,6 +74,8 @@ struct FailureLine {
     subtest: String,
     reason: Option<String>,
     still_fails: bool,
+    fix: String,
+    fix_class: &'static str,
     first_bad: CommitLink,
     between: String,
     last_good: Option<CommitLink>,
@@ -84,6 +87,13 @@ enum Line {
     Commit(Box<CommitLine>),
 }
 
+/// Tests that pass again, with what their passes prove.
+struct FixedTests {
+    class: &'static str,
+    lead: String,
+    names: Vec<String>,
+}
+
 struct CommitLine {
     commit: CommitLink,
     red: bool,
@@ -93,7 +103,7 @@ struct CommitLine {
     broke: Vec<String>,
     broke_more: usize,
     broke_where: String,
-    fixed: Vec<String>,
+    fixed: Vec<FixedTests>,
     fixed_more: usize,
     stopped: String,
     stopped_class: &'static str,
@@ -198,13 +208,14 @@ fn render(
         let entry = &entries[row];
         CommitLink::new(links, Some(at), &entry.commit, &entry.message)
     };
+    let mut claims = Claims::new(context, history, entries);
     let (failures, fixed) = shown
         .iter()
         .enumerate()
-        .map(|(column, failure)| failure_line(context, at, history, entries, column, failure, &commit))
+        .map(|(column, failure)| failure_line(context, at, &mut claims, column, failure, &commit))
         .partition(|line: &FailureLine| line.still_fails);
     let end = entries.len().min(start + COMMITS_MAX);
-    let rows = lines(context, entries, start..end, history, &tests, suspicious, &commit);
+    let rows = lines(context, start..end, &mut claims, &tests, suspicious, &commit);
     let page_link = |row: usize| {
         let base = links.branch(at);
         format!("{base}&test={}&from={}", crate::http::Encoded(test), entries[row].commit)
@@ -283,12 +294,12 @@ fn distinct(failures: &[Failure]) -> Vec<&Failure> {
 fn failure_line(
     context: Context<'_>,
     at: &BranchRef,
-    history: &BranchHistory,
-    entries: &[BranchEntry],
+    claims: &mut Claims<'_>,
     column: usize,
     failure: &Failure,
     commit: &impl Fn(usize) -> CommitLink,
 ) -> FailureLine {
+    let (history, entries) = (claims.history, claims.entries);
     let (name, stretch) = (history.name(failure.test), failure.stretch);
     let (file, subtest) = context.tests.split(name);
     let reason = name
@@ -296,6 +307,10 @@ fn failure_line(
         .ok()
         .and_then(|key| context.store.reader().entry(&entries[stretch.last_bad].commit, &key).ok()?)
         .and_then(|entry| entry.decisive.crash.or(entry.decisive.reason));
+    let (fix, fix_class) = match stretch.first_good {
+        Some(row) => change_words(claims.of(failure.test, row)),
+        None => (String::new(), ""),
+    };
     FailureLine {
         letter: failure_columns::letter(column).to_string(),
         href: context.links().history(at, name),
@@ -303,6 +318,8 @@ fn failure_line(
         subtest: subtest.into(),
         reason: reason.map(|reason| cut(&reason, REASON_MAX)),
         still_fails: stretch.still_fails(),
+        fix,
+        fix_class,
         first_bad: commit(stretch.first_bad),
         between: match (stretch.last_good, stretch.untested_between()) {
             (None, _) => "or earlier".into(),
@@ -316,13 +333,13 @@ fn failure_line(
 
 fn lines(
     context: Context<'_>,
-    entries: &[BranchEntry],
     range: std::ops::Range<usize>,
-    history: &BranchHistory,
+    claims: &mut Claims<'_>,
     tests: &[TestId],
     suspicious: &HashMap<CommitId, usize>,
     commit: &impl Fn(usize) -> CommitLink,
 ) -> Vec<Line> {
+    let (history, entries) = (claims.history, claims.entries);
     let mut lines: Vec<Line> = Vec::new();
     for row in range {
         let entry = &entries[row];
@@ -336,7 +353,7 @@ fn lines(
         let nothing = Delta::default();
         let delta = history.delta(row).unwrap_or(&nothing);
         let (broke, broke_more) = named(history, &delta.broke);
-        let (fixed, fixed_more) = named(history, &delta.fixed);
+        let fixed = fixed_tests(claims, row, &delta.fixed);
         lines.push(Line::Commit(Box::new(CommitLine {
             commit: commit(row),
             red: !delta.broke.is_empty(),
@@ -347,7 +364,7 @@ fn lines(
             broke,
             broke_more,
             fixed,
-            fixed_more,
+            fixed_more: delta.fixed.len().saturating_sub(NAMED_MAX),
             stopped_class: if delta.stopped > 0 { "s-failed_to_run" } else { "good" },
             stopped: stopped_words(context, entry, delta),
             suspicious: suspicious_words(suspicious.get(&entry.commit).copied().unwrap_or(0)),
@@ -368,6 +385,20 @@ fn broke_where(untested: usize) -> String {
 fn named(history: &BranchHistory, tests: &[TestId]) -> (Vec<String>, usize) {
     let named = tests.iter().take(NAMED_MAX).map(|test| cut(history.name(*test), 120)).collect();
     (named, tests.len().saturating_sub(NAMED_MAX))
+}
+
+/// The tests that pass again since a row, those with the same words together.
+fn fixed_tests(claims: &mut Claims<'_>, row: usize, tests: &[TestId]) -> Vec<FixedTests> {
+    let mut found: Vec<FixedTests> = Vec::new();
+    for test in tests.iter().take(NAMED_MAX) {
+        let (lead, class) = change_words(claims.of(*test, row));
+        let name = cut(claims.history.name(*test), 120);
+        match found.iter_mut().find(|fixed| fixed.lead == lead) {
+            Some(fixed) => fixed.names.push(name),
+            None => found.push(FixedTests { class, lead, names: vec![name] }),
+        }
+    }
+    found
 }
 
 /// The tests that failed to run here but not before, or the reverse.

@@ -3,6 +3,7 @@
 use askama::Template;
 use model::{CommitId, Status, UserName};
 use regress::compare::{Change, ChangeKind, Comparison, Direction, KindRow, compare};
+use regress::fix::words;
 use regress::json::{CompareView, ComparedCommit};
 use regress::suspicious::{SuspiciousPass, from_base};
 use results::json::SuspicionRow;
@@ -62,6 +63,7 @@ struct Row {
     head: Option<Status>,
     crash: String,
     reason: String,
+    fix: String,
     was: String,
     took: String,
 }
@@ -244,7 +246,7 @@ fn look(kind: KindRow) -> (&'static str, bool) {
         Direction::Worse => ("bad", true),
         Direction::Doubtful => ("s-failed_to_run", true),
         Direction::Better => ("good", kind.kind == ChangeKind::Fixed),
-        Direction::Neutral => ("mute", false),
+        Direction::Neutral => ("mute", kind.kind == ChangeKind::Fixed),
     }
 }
 
@@ -267,6 +269,7 @@ fn row(context: Context<'_>, change: &Change<'_>, base: &ComparedCommit, head: &
         head: status,
         crash: cut(crash.unwrap_or(""), REASON_MAX),
         reason: cut(crate::page::beyond_crash(reason, crash), REASON_MAX),
+        fix: change.fix().as_ref().map(words).unwrap_or_default(),
         was: change.base.map(|entry| Took(entry.decisive.duration).to_string()).unwrap_or_default(),
         took: change.head.map(|entry| Took(entry.decisive.duration).to_string()).unwrap_or_default(),
     }

@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use askama::Template;
+use belief::FixState;
 use model::{CommitId, ResultKey, Status};
 use regress::first_bad::{Stretch, stretches};
-use results::json::{FlakyRow, HistoryRow};
+use regress::fix::{Fix, fixes, words};
+use results::json::FlakyRow;
 use results::{FlakyEntry, HistoryEntry, TestEntry, flaky_in};
 
 use super::bisection::{self, Bar, BisectionLine};
+use super::fix::change_words;
 use super::testlist::host;
 use super::{CommitLink, Context};
 use crate::http::Response;
@@ -32,6 +35,7 @@ struct HistoryPage<'a> {
     subtest: &'a str,
     summary: String,
     flaky: String,
+    fix: String,
     bisection: Option<BisectionLine>,
     plot: Option<Plot>,
     hosts: Vec<HostLine>,
@@ -76,7 +80,7 @@ struct HistoryLine {
     log_href: String,
     red: bool,
     status: Status,
-    change: &'static str,
+    change: String,
     change_class: &'static str,
     reason: String,
     /// The probability that it is the first bad commit.
@@ -98,8 +102,7 @@ pub fn view(
         return Err(Problem::NotFound("no result for this test on this branch".into()));
     }
     if format == Format::Json {
-        let rows: Vec<_> = history.iter().map(HistoryRow::from).collect();
-        return context.json(&rows);
+        return context.json(&regress::json::history(&history));
     }
     let links = context.links();
     let (file, subtest) = context.tests.split(key.as_str());
@@ -109,6 +112,7 @@ pub fn view(
         Crumb::here(subtest),
     ];
     let found = bisection::newest(context, at, key);
+    let fixes = fixes(&history);
     let mut page = Page::new(format!("{subtest} on {}", at.branch), links, crumbs);
     page.json = Some(context.json_address());
     page.live = 15;
@@ -122,11 +126,25 @@ pub fn view(
         flaky: flaky_in(&history)
             .map(|flaky| flaky_words(&FlakyEntry { key: key.clone(), flaky }))
             .unwrap_or_default(),
+        fix: fix_words(&history, &fixes),
         bisection: found.as_ref().map(|found| bisection::line(context, found)),
         plot: plot(&history),
         hosts: hosts(&history),
-        rows: lines(context, at, key, &history, &found.as_ref().map(bisection::bars).unwrap_or_default()),
+        rows: lines(
+            context,
+            at,
+            key,
+            (&history, &fixes),
+            &found.as_ref().map(bisection::bars).unwrap_or_default(),
+        ),
     })
+}
+
+/// `fixed? 14 of 33 runs since 2dce4baa960c`, about the newest failure, until it is believed.
+fn fix_words(history: &[HistoryEntry], fixes: &[Fix]) -> String {
+    let newest = fixes.first().filter(|fix| fix.claim.state() == FixState::Unproven);
+    let words = |fix: &Fix| format!("{} since {}", words(&fix.claim), history[fix.row].commit.short());
+    newest.map(words).unwrap_or_default()
 }
 
 /// `flaky 3 of 25, 12 % (4 to 28 %) since 2dce4baa960c`, and the rates by load if it fails only under load.
@@ -240,7 +258,7 @@ fn lines(
     context: Context<'_>,
     at: &BranchRef,
     key: &ResultKey,
-    history: &[HistoryEntry],
+    (history, fixes): (&[HistoryEntry], &[Fix]),
     suspects: &HashMap<CommitId, Bar>,
 ) -> Vec<Line> {
     let links = context.links();
@@ -262,19 +280,19 @@ fn lines(
         // A stretch of failures shows its reason once at each end.
         let newer = row.checked_sub(1).and_then(|newer| history[newer].entry.as_ref());
         let same_reason = newer.is_some_and(|newer| explanation(newer) == explanation(entry));
-        let (change, change_class) = change(&stretches, row);
+        let (change, change_class) = change(&stretches, fixes, row);
         lines.push(Line::Commit(Box::new(HistoryLine {
             commit: CommitLink::new(links, Some(at), &commit.commit, &commit.message),
             log_href: links.test(commit.commit.as_str(), key.as_str()),
             red: change_class == "bad",
             status: entry.status(),
-            change,
-            change_class,
             reason: if change.is_empty() && same_reason {
                 String::new()
             } else {
                 cut(explanation(entry), 240)
             },
+            change,
+            change_class,
             suspect: suspects.get(&commit.commit).cloned(),
             took: Took(entry.decisive.duration).to_string(),
             host: host(entry),
@@ -284,15 +302,16 @@ fn lines(
 }
 
 /// What changed for the test at a row, and its style class.
-fn change(stretches: &[Stretch], row: usize) -> (&'static str, &'static str) {
+fn change(stretches: &[Stretch], fixes: &[Fix], row: usize) -> (String, &'static str) {
     let broke = |stretch: &Stretch| stretch.first_bad == row && stretch.last_good.is_some();
-    let fixed = |stretch: &Stretch| stretch.first_good == Some(row);
+    let passes = |stretch: &Stretch| stretch.first_good == Some(row);
     if stretches.iter().any(broke) {
-        ("▼ broke", "bad")
-    } else if stretches.iter().any(fixed) {
-        ("▲ fixed", "good")
+        ("▼ broke".into(), "bad")
+    } else if stretches.iter().any(passes) {
+        let found = fixes.iter().find(|fix| fix.is_change && fix.row == row);
+        change_words(found.map(|fix| &fix.claim))
     } else {
-        ("", "")
+        (String::new(), "")
     }
 }
 

@@ -11,6 +11,7 @@ pub mod eta;
 pub mod failure_columns;
 pub mod feed;
 pub mod file;
+mod fix;
 pub mod flaky;
 pub mod history;
 pub mod home;

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use model::Status;
 use regress::compare::{Change, ChangeKind, Comparison, Direction, compare};
+use regress::fix;
 use regress::json::{CompareView, ComparedCommit};
 use results::TestEntry;
 use results::json::SuspicionRow;
@@ -86,7 +87,8 @@ fn cells(change: &Change<'_>) -> Vec<Cell> {
     let mut row = vec![Cell::left(""), Cell::left(change.name())];
     match change.kind {
         // The heading contains both statuses.
-        ChangeKind::Broke | ChangeKind::Fixed | ChangeKind::StillFailing => {}
+        ChangeKind::Broke | ChangeKind::StillFailing => {}
+        ChangeKind::Fixed => row.push(Cell::left(change.fix().as_ref().map(fix::words).unwrap_or_default())),
         ChangeKind::Slower => {
             row.push(Cell::left(format_args!("{} -> {}", time(change.base), time(change.head))));
         }

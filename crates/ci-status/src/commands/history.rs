@@ -2,9 +2,11 @@
 
 use std::io::{self, Write};
 
+use belief::FixState;
 use model::{BranchRef, ResultKey, Status};
 use regress::first_bad::{Stretch, stretches};
-use results::json::{HistoryRow, RateRow};
+use regress::fix::{self, fixes};
+use results::json::RateRow;
 use results::{HistoryEntry, flaky_in};
 use stdio::terminal;
 
@@ -75,6 +77,22 @@ impl History {
         }
     }
 
+    /// What the passes since this row prove, before its name.
+    fn fix(&self, row: usize) -> String {
+        let found = fixes(&self.entries).into_iter().find(|fix| fix.is_change && fix.row == row);
+        match found.map(|fix| fix.claim) {
+            Some(claim) if claim.state() == FixState::Fixed => "fixed by".into(),
+            Some(claim) => format!("{}; passes since", fix::words(&claim)),
+            None => "passes since".into(),
+        }
+    }
+
+    /// The same of a flaky test that passes since.
+    fn flaky_fix(&self) -> Option<String> {
+        let found = fixes(&self.entries).into_iter().next().filter(|fix| !fix.is_change)?;
+        Some(format!("; {} since {}", fix::words(&found.claim), self.entries[found.row].commit.short()))
+    }
+
     fn summary(&self) -> String {
         let statuses = || self.entries.iter().map(|entry| Some(entry.entry.as_ref()?.status()));
         let Some(newest) = stretches(statuses()).into_iter().next() else {
@@ -87,7 +105,8 @@ impl History {
         let Stretch { first_bad, last_bad, last_good, first_good } = newest;
         match (first_good, last_good) {
             (Some(good), _) => format!(
-                "fixed by {}; last failure at {}{}",
+                "{} {}; last failure at {}{}",
+                self.fix(good),
                 self.name(good),
                 self.name(last_bad),
                 self.between(good, last_bad)
@@ -107,7 +126,7 @@ impl History {
 
 impl Answer for History {
     fn json(&self) -> serde_json::Result<String> {
-        to_json(&self.entries.iter().map(HistoryRow::from).collect::<Vec<_>>())
+        to_json(&regress::json::history(&self.entries))
     }
 
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -116,8 +135,8 @@ impl Answer for History {
             let (rate, since) = (RateRow::from(flaky.rate), flaky.since.short());
             format!("; {flaky}, {rate}, since {since}")
         });
-        let flaky = flaky.unwrap_or_default();
-        writeln!(out, "{}: {}{flaky}\n", text::paint(text::HEADING, title), self.summary())?;
+        let (flaky, fix) = (flaky.unwrap_or_default(), self.flaky_fix().unwrap_or_default());
+        writeln!(out, "{}: {}{flaky}{fix}\n", text::paint(text::HEADING, title), self.summary())?;
         let mut table = Table::default();
         for HistoryEntry { commit, message, entry } in &self.entries {
             let subject = message.trim_start().lines().next().unwrap_or("");

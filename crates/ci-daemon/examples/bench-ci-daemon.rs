@@ -129,6 +129,7 @@ fn input(listings: &Listings, durations: Vec<TestDuration>) -> Input {
         test_duration_nice: 180,
         test_always_passes_nice: 0,
         inherit: true,
+        inherit_check: model::Share::default(),
         bisect: model::BisectStart::Ask,
         kernels: Vec::new(),
         env: Env::default(),

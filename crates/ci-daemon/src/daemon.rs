@@ -4,13 +4,15 @@
 //! Invariant: no reported verdict is lost when the daemon is stopped or killed at any time. The next start clears the
 //! marks of running tests and repeats every job without a verdict.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::ConfigError;
 use fsx::clock::unix_seconds as now;
+use gitio::CommitInfo;
 use jobkit::{Choir, ChoirConfig, End, LogConfig, Shutdown};
-use model::StatusSnapshot;
+use model::{CommitId, StatusSnapshot};
 use results::{Error, Tuning, Writer};
 use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -23,9 +25,9 @@ use crate::executor::placement;
 use crate::executor::pool::ExecutorPool;
 use crate::executor::run::ExecutorEvent;
 use crate::farm::{Command, Farm, FarmEvent, Identity, RecordedVerdicts, Unconfirmed, unconfirmed};
-use crate::inherit::inherit;
+use crate::inherit::{inherit, unchecked};
 use crate::missing_kernels::MissingKernels;
-use crate::plan::PlannedJob;
+use crate::plan::{JobRef, PlannedJob};
 use crate::publisher::Publisher;
 use crate::report::progress::Progress;
 use crate::watch::fetch_loop::{FetchLoop, View, listing_store};
@@ -332,7 +334,7 @@ impl<'a> Parts<'a> {
         }
         let records = results::bisections::list(self.publisher.writer().output_dir());
         self.farm.resume_bisections(records);
-        let mut unconfirmed = Some(self.find_unconfirmed());
+        let mut left = Some(self.find_left());
         self.requests_once(true).await;
         loop {
             let mut changed = true;
@@ -348,7 +350,10 @@ impl<'a> Parts<'a> {
                     self.executor_event(event).await;
                     changed = false;
                 }
-                jobs = found(&mut unconfirmed) => self.handle(FarmEvent::Unconfirmed(jobs)).await,
+                (failures, inherited) = found(&mut left) => {
+                    self.handle(FarmEvent::Unconfirmed(failures)).await;
+                    self.handle(FarmEvent::Unchecked(inherited)).await;
+                }
                 _ = snapshots.tick() => {
                     self.snapshot_once();
                     service::alive();
@@ -371,7 +376,7 @@ impl<'a> Parts<'a> {
             self.farm.refill();
             let commands = self.farm.bisect(now());
             self.carry_out(commands).await;
-            if self.once && self.is_over(&mut inbox).await && unconfirmed.is_none() {
+            if self.once && self.is_over(&mut inbox).await && left.is_none() {
                 return;
             }
         }
@@ -435,13 +440,15 @@ impl<'a> Parts<'a> {
         let heirs = inherit(self.publisher.writer(), &view.config, &listed).await;
         quota::apply(&mut view, &self.usage);
         self.hook_problem = self.hook.set(view.config.hook.as_ref()).await;
-        let times = view.config.top.confirm_failures;
+        let config = Arc::clone(&view.config);
         self.take_view(view).await;
         if !heirs.is_empty() {
             // An inherited failure may not be confirmed yet.
             self.publisher.flush().await;
-            let left = unconfirmed(&self.publisher.writer().reader(), &heirs, times);
+            let reader = self.publisher.writer().reader();
+            let left = unconfirmed(&reader, &heirs, config.top.confirm_failures);
             self.handle(FarmEvent::Unconfirmed(left)).await;
+            self.handle(FarmEvent::Unchecked(unchecked(&reader, &config, &heirs))).await;
         }
     }
 
@@ -491,10 +498,20 @@ impl<'a> Parts<'a> {
         })
     }
 
-    fn find_unconfirmed(&self) -> JoinHandle<Vec<Unconfirmed>> {
-        let (reader, commits) = (self.publisher.writer().reader(), self.farm.newest());
-        let times = self.farm.view().config.top.confirm_failures;
-        tokio::task::spawn_blocking(move || unconfirmed(&reader, &commits, times))
+    /// What an earlier daemon left: failures to confirm, and inherited verdicts to check.
+    fn find_left(&self) -> JoinHandle<(Vec<Unconfirmed>, Vec<JobRef>)> {
+        let (reader, newest) = (self.publisher.writer().reader(), self.farm.newest());
+        let View { config, branches, .. } = self.farm.view();
+        let config = Arc::clone(config);
+        let commits: Vec<Arc<[CommitInfo]>> =
+            branches.values().map(|branch| branch.commits.clone()).collect();
+        tokio::task::spawn_blocking(move || {
+            let commits: BTreeSet<&CommitId> =
+                commits.iter().flat_map(|of| of.iter().map(|commit| &commit.id)).collect();
+            let commits: Vec<CommitId> = commits.into_iter().cloned().collect();
+            let failures = unconfirmed(&reader, &newest, config.top.confirm_failures);
+            (failures, unchecked(&reader, &config, &commits))
+        })
     }
 
     async fn end(&mut self, ending: &Ending) {

@@ -1,15 +1,17 @@
 //! Commits inherit the verdicts of others. Those that differ from a tested one only in their message, author or history have
 //! the same source tree, and nothing is built or run for them. Others turn out to have the same kernel when it is built, and
-//! nothing is run for them (see [`crate::executor::run`]).
+//! nothing is run for them (see [`crate::executor::run`]). A share of the inherited verdicts is checked: the test runs all the
+//! same, as a further attempt.
 
 use std::collections::BTreeSet;
 
 use config::Config;
+use fsx::digest::Hasher;
 use futures_util::future::join_all;
-use model::{BranchRef, CommitId, ResultKey, Status, TrustDomain, Verdict};
-use results::{Attempt, TestEntry, VerdictRecord, Writer};
+use model::{BranchRef, CommitId, ResultKey, Share, Status, TrustDomain, Verdict};
+use results::{Attempt, Reader, TestEntry, VerdictRecord, Writer};
 
-use crate::plan::units_of;
+use crate::plan::{JobRef, units_of};
 
 /// Records what the listed commits of these branches inherit. Returns the heirs.
 pub async fn inherit(writer: &Writer, config: &Config, branches: &[BranchRef]) -> Vec<CommitId> {
@@ -75,6 +77,32 @@ pub async fn record(
     Ok(())
 }
 
+/// Whether an inherited verdict is checked. The same ones are chosen after a restart.
+pub fn is_checked(share: Share, commit: &CommitId, key: &ResultKey) -> bool {
+    let mut hash = Hasher::new();
+    hash.field(commit.as_str());
+    hash.field(key.as_str());
+    let [a, b, c, d, e, f, g, h, ..] = hash.finish();
+    share.includes(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+}
+
+/// The inherited verdicts of these commits that may have to be checked and of which no attempt has run: those in the largest share
+/// of any group.
+pub fn unchecked(reader: &Reader, config: &Config, commits: &[CommitId]) -> Vec<JobRef> {
+    let groups = config.all_branches().flat_map(|branch| config.groups_of(branch));
+    let most = groups.map(|group| group.inherit_check).max().unwrap_or_default();
+    if most == Share::default() {
+        return Vec::new();
+    }
+    let of_commit = |commit: &CommitId| {
+        let keys = reader.only_inherited(commit).into_iter();
+        let job =
+            |key: ResultKey| is_checked(most, commit, &key).then(|| JobRef { commit: commit.clone(), key });
+        keys.filter_map(job).collect::<Vec<_>>()
+    };
+    commits.iter().flat_map(of_commit).collect()
+}
+
 /// What the names of the tests of a branch that are inherited start with.
 fn prefixes(config: &Config, branch: &BranchRef) -> BTreeSet<String> {
     let configured = config.branch(branch);
@@ -105,4 +133,26 @@ fn attempt(
         ran_at: Some(attempt.ran_at.clone().unwrap_or_else(|| source.clone())),
         ..VerdictRecord::new(heir.clone(), key.clone(), verdict, attempt.duration)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::fixture;
+
+    #[test]
+    fn the_chosen_share_depends_on_commit_and_test_only() {
+        let chosen = |share: &str| -> Vec<(u32, u32)> {
+            let share = share.parse().unwrap();
+            let key = |test: u32| format!("fs.ext4.basic.t{test}").parse().unwrap();
+            let pairs = (0..50).flat_map(|commit| (0..100).map(move |test| (commit, test)));
+            pairs.filter(|(commit, test)| is_checked(share, &fixture::commit(*commit), &key(*test))).collect()
+        };
+        let two = chosen("2%");
+        assert_eq!(two, chosen("2%"));
+        assert!((70..130).contains(&two.len()), "{} of 5000", two.len());
+        let ten = chosen("10%");
+        assert!(two.iter().all(|pair| ten.contains(pair)), "a larger share has those of a smaller one");
+        assert_eq!((chosen("0%").len(), chosen("100%").len()), (0, 5000));
+    }
 }

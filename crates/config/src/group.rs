@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use model::run_order::NETWORK_VARIABLE;
 use model::{
-    Arch, BisectStart, Env, GroupName, ImageName, NamedKernel, PackageRepo, StoreKernel, TestPath,
+    Arch, BisectStart, Env, GroupName, ImageName, NamedKernel, PackageRepo, Share, StoreKernel, TestPath,
     UpstreamKernel,
 };
 
@@ -36,6 +36,8 @@ pub struct TestGroup {
     pub test_always_passes_nice: u64,
     /// Whether a commit inherits the verdicts of one with the same source tree; true by default.
     pub inherit: bool,
+    /// The share of the inherited verdicts of which the test runs all the same; 0 % by default.
+    pub inherit_check: Share,
     /// How bisections of its tests begin; on request by default.
     pub bisect: BisectStart,
     /// Kernels from the kernel store. If empty, the kernel is built from the commit.
@@ -137,6 +139,7 @@ pub(crate) struct RawGroup {
     test_duration_nice: Option<u64>,
     test_always_passes_nice: Option<u64>,
     inherit: Option<bool>,
+    inherit_check: Option<Share>,
     bisect: Option<BisectStart>,
     kernels: Option<Vec<StoreKernel>>,
     arch: Option<Arch>,
@@ -165,6 +168,7 @@ const KEYS: &[&str] = &[
     "test_duration_nice",
     "test_always_passes_nice",
     "inherit",
+    "inherit_check",
     "bisect",
 ];
 
@@ -196,6 +200,7 @@ fn raw(section: &Section<'_>, sources: &[PackageRepo]) -> Result<RawGroup, Fault
         test_duration_nice: count("test_duration_nice")?,
         test_always_passes_nice: count("test_always_passes_nice")?,
         inherit: section.get("inherit").map(|node| node.bool("inherit")).transpose()?,
+        inherit_check: section.get("inherit_check").map(|node| node.parse("inherit_check")).transpose()?,
         bisect: section.get("bisect").map(|node| node.parse("bisect")).transpose()?,
         kernels: kernels(section, sources)?,
         arch: section.get("arch").map(|node| node.parse("arch")).transpose()?,
@@ -350,6 +355,7 @@ fn merge(name: &GroupName, raw: &RawGroup, parent: Option<&TestGroup>) -> Result
             .or(parent.map(|p| p.test_always_passes_nice))
             .unwrap_or(10),
         inherit: raw.inherit.or(parent.map(|p| p.inherit)).unwrap_or(true),
+        inherit_check: raw.inherit_check.or(parent.map(|p| p.inherit_check)).unwrap_or_default(),
         bisect: raw.bisect.or(parent.map(|p| p.bisect)).unwrap_or_default(),
         kernels: raw.kernels.clone().or_else(|| parent.map(|p| p.kernels.clone())).unwrap_or_default(),
         env: Env::try_from(env).map_err(|error| fault(raw, GroupError::Env(error)))?,

@@ -19,6 +19,7 @@ pub mod marker;
 pub mod names;
 pub mod package_repo;
 pub mod run_order;
+pub mod share;
 pub mod size;
 pub mod snapshot;
 pub mod suite;
@@ -44,6 +45,7 @@ pub use names::{
 };
 pub use package_repo::{PackageRepo, RepoFormat, RepoKernel};
 pub use run_order::{AccelChoice, EnvVar, RunOrder, TestOrder};
+pub use share::Share;
 pub use size::ByteSize;
 pub use snapshot::StatusSnapshot;
 pub use suite::{SuiteName, SuiteOrder, SuiteVersion};

@@ -170,3 +170,28 @@ impl Reader {
         Ok(Some(find(found)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_of_one_experiment_can_have_different_kernels() {
+        let attempt = |number, status, kernel: &str, experiment: Option<&str>| {
+            let mut attempt =
+                Attempt { number, kernel: Some(kernel.repeat(64).parse().unwrap()), ..Attempt::new(status) };
+            attempt.conditions.experiment = experiment.map(|digit| digit.repeat(64).parse().unwrap());
+            attempt
+        };
+        let is_flaky = |decisive, other| {
+            TestEntry { key: "t.a".parse().unwrap(), decisive, others: vec![other] }.is_flaky()
+        };
+        let inherited = || attempt(1, Status::Passed, "1", Some("e"));
+        // The kernel of the source was built from another tree.
+        assert!(is_flaky(inherited(), attempt(2, Status::Failed, "2", Some("e"))));
+        assert!(!is_flaky(inherited(), attempt(2, Status::Failed, "2", Some("f"))));
+        assert!(!is_flaky(inherited(), attempt(2, Status::Passed, "2", Some("e"))));
+        assert!(!is_flaky(attempt(1, Status::Passed, "1", None), attempt(2, Status::Failed, "2", None)));
+        assert!(is_flaky(attempt(1, Status::Passed, "1", None), attempt(2, Status::Failed, "1", None)));
+    }
+}

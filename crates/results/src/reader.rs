@@ -237,6 +237,12 @@ impl Reader {
         Some((source, entry))
     }
 
+    /// The tests with inherited attempts at a commit of which no attempt ran at this commit. Reads the database.
+    #[must_use]
+    pub fn only_inherited(&self, commit: &CommitId) -> Vec<ResultKey> {
+        self.database.query(|connection| db::inherit::only_inherited(connection, commit)).unwrap_or_default()
+    }
+
     /// The commits at which inherited attempts ran, each with a commit that inherits them.
     pub(crate) fn heirs(&self) -> Vec<(CommitId, CommitId)> {
         self.database.query(db::inherit::heirs).unwrap_or_default()

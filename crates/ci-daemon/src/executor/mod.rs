@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod command;
+mod inherited;
 mod live;
 pub mod neighbors;
 pub mod placement;

@@ -12,9 +12,7 @@ use fsx::untrusted::Dir;
 use gitio::GitError;
 use jobkit::{Batch, Executor, ExecutorLog};
 use model::snapshot::BatchStatus;
-use model::{
-    ArtifactName, Conditions, ExperimentKey, HostName, RepoName, ResultKey, StoreKernel, SubtestName, Verdict,
-};
+use model::{ArtifactName, Conditions, HostName, RepoName, ResultKey, StoreKernel, SubtestName, Verdict};
 use results::notes::{BuildNote, Note};
 use results::{TestParts, VerdictRecord, Writer};
 use spawn::{Child, Exit, SpawnError, lines};
@@ -26,8 +24,8 @@ use super::command::{Place, Tools, ktest_run};
 use super::live::LiveLog;
 use super::neighbors::{Neighbors, Stay};
 use super::publish::of_runner;
-use crate::plan::{PlannedJob, Purpose};
-use crate::{inherit, missing_kernels};
+use crate::missing_kernels;
+use crate::plan::PlannedJob;
 use fsx::clock::unix_seconds as now;
 
 /// The time for a child to exit after SIGTERM. It exits by itself within 5 seconds.
@@ -84,6 +82,8 @@ pub enum ExecutorEvent {
         /// The outcomes of its attempts, in their order.
         outcomes: Vec<belief::Outcome>,
     },
+    /// A verdict of the same experiment at another commit was recorded, and the test must run all the same.
+    CheckInherited(Arc<PlannedJob>),
 }
 
 /// The progress of a batch.
@@ -186,10 +186,10 @@ pub async fn body(mut executor: Executor<Arc<PlannedJob>>, slot: SlotContext) {
 pub(super) struct BatchRun<'a> {
     pub(super) slot: &'a SlotContext,
     executor: &'a str,
-    batch: &'a Batch<Arc<PlannedJob>>,
+    pub(super) batch: &'a Batch<Arc<PlannedJob>>,
     pub(super) log: &'a ExecutorLog,
     pub(super) first: Arc<PlannedJob>,
-    state: BatchState,
+    pub(super) state: BatchState,
     started: i64,
     /// The start time of each job, in Unix seconds.
     begun: Vec<Option<i64>>,
@@ -392,34 +392,6 @@ impl<'a> BatchRun<'a> {
         }
         self.report_progress();
         false
-    }
-
-    /// If all jobs have verdicts of the same experiment at other commits, records them for this commit. Returns true then.
-    async fn inherit(&mut self, experiment: ExperimentKey) -> results::Result<bool> {
-        let jobs = &self.batch.jobs;
-        if !jobs.iter().all(|job| job.payload.purpose == Purpose::First && job.payload.inherit) {
-            return Ok(false);
-        }
-        let (reader, commit) = (self.slot.writer.reader(), &self.first.commit);
-        let find = |key| reader.same_experiment(commit, key, experiment);
-        let found = jobs.iter().map(|job| find(&job.payload.key)).collect::<Option<Vec<_>>>();
-        let Some(found) = found else { return Ok(false) };
-        let domain = self.slot.tools.borrow().domain(&self.first.branch);
-        inherit::record(&self.slot.writer, (commit, &domain), &found).await?;
-        let tests = found.len();
-        for (job, (source, entry)) in jobs.iter().zip(found) {
-            let line = format!("{}: {} as at {}", job.payload.subtest, entry.decisive.status, source.short());
-            self.log.line(line);
-            if entry.may_be_flaky() {
-                let (job, outcomes) = (job.payload.clone(), entry.outcomes());
-                let _ = self.slot.events.send(ExecutorEvent::InheritedFailure { job, outcomes });
-            }
-            self.batch.done(job.id);
-        }
-        self.log
-            .line(format!("the same kernel and tests ran at other commits: {tests} verdicts are inherited"));
-        self.state.complete();
-        Ok(true)
     }
 
     fn record_build(&self, build: ReportedBuild) {

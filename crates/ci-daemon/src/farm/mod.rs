@@ -28,6 +28,7 @@ pub use self::verdicts::RecordedVerdicts;
 use crate::bisect::Bisections;
 use crate::executor::placement;
 use crate::executor::run::{BatchProgress, ExecutorEvent};
+use crate::inherit::is_checked;
 use crate::plan::reruns::Reruns;
 use crate::plan::window::Window;
 use crate::plan::{self, History, JobRef, PlannedJob, Purpose};
@@ -84,6 +85,8 @@ pub enum FarmEvent {
     Request(TakenRequest),
     /// Failures that an earlier daemon recorded and did not confirm.
     Unconfirmed(Vec<Unconfirmed>),
+    /// Inherited verdicts that may have to be checked.
+    Unchecked(Vec<JobRef>),
 }
 
 /// A change of files that results from an event.
@@ -254,6 +257,10 @@ impl Farm {
                 self.confirm_left(&jobs);
                 Vec::new()
             }
+            FarmEvent::Unchecked(jobs) => {
+                self.check_inherited(&jobs);
+                Vec::new()
+            }
         }
     }
 
@@ -342,6 +349,10 @@ impl Farm {
                 let run = self.reruns.confirm(&job, self.view.config.top.confirm_failures, outcomes);
                 self.submit(run);
             }
+            ExecutorEvent::CheckInherited(job) => {
+                let run = self.reruns.check(&job);
+                self.submit(run);
+            }
             ExecutorEvent::CachedBuildDiffers(alarm) => {
                 self.alarms.push_back(alarm);
                 if self.alarms.len() > MOST_ALARMS {
@@ -414,6 +425,20 @@ impl Farm {
         for Unconfirmed { job, outcomes } in left {
             let Some(job) = plan::find(&input, job) else { continue };
             let run = self.reruns.confirm(&Arc::new(job), times, outcomes.clone());
+            self.submit(run);
+        }
+    }
+
+    /// Runs those of these tests that their group checks.
+    fn check_inherited(&mut self, left: &[JobRef]) {
+        if left.is_empty() {
+            return;
+        }
+        let input = plan::from_view::input(&self.view, HashMap::new());
+        for name in left {
+            let found = plan::find(&input, name);
+            let checked = found.filter(|job| is_checked(job.inherit_check, &name.commit, &name.key));
+            let run = checked.and_then(|job| self.reruns.check(&Arc::new(job)));
             self.submit(run);
         }
     }

@@ -57,6 +57,7 @@ fn find_on(
                 cost: history.map_or(input.default_cost, History::expected),
                 purpose: Purpose::First,
                 inherit: group.inherit,
+                inherit_check: group.inherit_check,
                 bisect: group.bisect,
                 alone: false,
             })

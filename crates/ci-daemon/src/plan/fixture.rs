@@ -21,6 +21,7 @@ pub(crate) fn branch(name: &str, commits: &[u8]) -> Branch {
         test_duration_nice: 0,
         test_always_passes_nice: 0,
         inherit: true,
+        inherit_check: model::Share::default(),
         bisect: model::BisectStart::Ask,
         kernels: Vec::new(),
         env: Env::default(),
@@ -58,6 +59,7 @@ pub(crate) fn job(commit: CommitId, test: &str, subtest: &str) -> PlannedJob {
         cost: Duration::from_secs(1),
         purpose: Purpose::First,
         inherit: true,
+        inherit_check: model::Share::default(),
         bisect: model::BisectStart::Ask,
         alone: false,
     }

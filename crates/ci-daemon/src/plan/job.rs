@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    BisectStart, BranchRef, CommitId, Env, GroupName, RepoName, ResultKey, StoreKernel, SubtestName, TestPath,
+    BisectStart, BranchRef, CommitId, Env, GroupName, RepoName, ResultKey, Share, StoreKernel, SubtestName,
+    TestPath,
 };
 
 /// What the jobs of a batch have in common, apart from the commit.
@@ -46,6 +47,8 @@ pub struct PlannedJob {
     pub purpose: Purpose,
     /// Whether its commit inherits the verdict of another one.
     pub inherit: bool,
+    /// The share of the inherited verdicts that are checked.
+    pub inherit_check: Share,
     /// How bisections of the test begin.
     pub bisect: BisectStart,
     /// Whether it needs a host to itself.
@@ -61,6 +64,8 @@ pub enum Purpose {
     Confirm,
     /// A rerun that a user requested.
     Requested,
+    /// A run that checks an inherited verdict.
+    Check,
     /// A run of a bisection.
     Bisect,
 }
@@ -82,6 +87,7 @@ impl Purpose {
             Self::First => "",
             Self::Confirm => " (confirming)",
             Self::Requested => " (requested)",
+            Self::Check => " (checking)",
             Self::Bisect => " (bisecting)",
         }
     }
@@ -118,7 +124,7 @@ impl PlannedJob {
         let alone = if self.alone { " alone" } else { "" };
         let suffix = match self.purpose {
             Purpose::First => String::new(),
-            Purpose::Confirm | Purpose::Requested => " again".into(),
+            Purpose::Confirm | Purpose::Requested | Purpose::Check => " again".into(),
             // No other test disturbs it.
             Purpose::Bisect => format!(" bisecting {}", self.subtest),
         };

@@ -28,7 +28,8 @@ pub use find::{find, find_on_branch};
 pub use input::{Branch, History, Input, Niceness, histories};
 pub use job::{JobRef, PlannedJob, Purpose, Unit};
 use model::{
-    BisectStart, BranchRef, CommitId, GroupName, NameError, RepoName, ResultKey, StoreKernel, SubtestName,
+    BisectStart, BranchRef, CommitId, GroupName, NameError, RepoName, ResultKey, Share, StoreKernel,
+    SubtestName,
 };
 
 /// The recorded verdicts. The planner reads those of a commit once, when it first considers the commit.
@@ -106,6 +107,7 @@ struct PlanLane {
     branch: u32,
     group: Arc<GroupName>,
     inherit: bool,
+    inherit_check: Share,
     bisect: BisectStart,
     unit: u32,
     /// Indices into the unit's subtests, in listing order.
@@ -213,6 +215,7 @@ impl Planner {
                             branch: branch_at,
                             group: name.clone(),
                             inherit: group.inherit,
+                            inherit_check: group.inherit_check,
                             bisect: group.bisect,
                             unit: unit_at,
                             subtests: subtests.clone(),
@@ -310,6 +313,7 @@ impl Planner {
                         value: head.value,
                         cost: subtest.cost,
                         inherit: lane.inherit,
+                        inherit_check: lane.inherit_check,
                         bisect: lane.bisect,
                         alone: false,
                         purpose: Purpose::First,

@@ -1,10 +1,10 @@
-//! Further attempts of jobs, in addition to the plan: retries that confirm failures, requested reruns, and the runs of bisections.
-//! Pure.
+//! Further attempts of jobs, in addition to the plan: retries that confirm failures, requested reruns, runs that check inherited
+//! verdicts, and the runs of bisections. Pure.
 //!
 //! They do not change the first verdict and are recorded as further attempts. The scheduler has at most one attempt of
 //! a job at a time, so attempts have an order.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,6 +21,7 @@ pub const CONFIRMED_MAX: usize = 20;
 pub struct Reruns {
     jobs: HashMap<JobRef, JobAttempts>,
     confirmed: HashMap<CommitId, BTreeSet<String>>,
+    checked: HashSet<JobRef>,
 }
 
 /// The further attempts of one job. The scheduler has the first of `purposes`.
@@ -86,6 +87,14 @@ impl Reruns {
         self.add(job, JobAttempts::new(job, vec![Purpose::Requested], Vec::new(), request))
     }
 
+    /// Plans a run that checks an inherited verdict, once. Returns the job to submit now.
+    pub fn check(&mut self, job: &Arc<PlannedJob>) -> Option<PlannedJob> {
+        if !self.checked.insert(job.name()) {
+            return None;
+        }
+        self.add(job, JobAttempts::new(job, vec![Purpose::Check], Vec::new(), None))
+    }
+
     /// Plans a run of a bisection. Returns the job to submit now.
     pub fn bisect(&mut self, job: &Arc<PlannedJob>) -> Option<PlannedJob> {
         self.add(job, JobAttempts::new(job, vec![Purpose::Bisect], Vec::new(), None))
@@ -132,6 +141,7 @@ impl Reruns {
     /// Drops the counts of commits that are no longer wanted.
     pub fn keep_commits(&mut self, wanted: impl Fn(&CommitId) -> bool) {
         self.confirmed.retain(|commit, _| wanted(commit));
+        self.checked.retain(|job| wanted(&job.commit));
     }
 }
 
@@ -254,6 +264,19 @@ mod tests {
         assert_eq!(reruns.ended(&x.name(), true), RerunStep { submit: None, finished: vec!["r1".into()] });
         assert!(reruns.is_empty());
         assert_eq!(reruns.ended(&x.name(), true), RerunStep::default());
+    }
+
+    #[test]
+    fn an_inherited_verdict_is_checked_once() {
+        let mut reruns = Reruns::default();
+        let x = job("x");
+        let check = reruns.check(&x).unwrap();
+        assert_eq!((check.purpose, check.value), (Purpose::Check, 3), "it has no precedence");
+        assert_eq!(reruns.check(&x), None);
+        assert_eq!(reruns.ended(&x.name(), true), RerunStep::default());
+        assert_eq!(reruns.check(&x), None, "it has run");
+        reruns.keep_commits(|_| false);
+        assert!(reruns.check(&x).is_some());
     }
 
     #[test]

@@ -77,6 +77,7 @@ fn groups() -> impl Strategy<Value = Vec<Arc<TestGroup>>> {
                     test_always_passes_nice: adjust,
                     max_commits,
                     inherit: true,
+                    inherit_check: model::Share::default(),
                     bisect: model::BisectStart::Ask,
                     kernels: if kernel { vec!["a/b".parse().unwrap(), "c".parse().unwrap()] } else { vec![] },
                     env: env_of(env),

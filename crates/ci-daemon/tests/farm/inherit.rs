@@ -4,8 +4,9 @@
 
 use model::CommitId;
 use results::{LogKind, TestEntry};
+use rustix::process::Signal;
 
-use crate::support::Farm;
+use crate::support::{Farm, until};
 
 /// Rewrites the newest commit with another message.
 fn amend(farm: &Farm, message: &str) -> CommitId {
@@ -151,4 +152,57 @@ fn a_commit_with_the_same_experiment_inherits_the_verdicts() {
         (farm.tally(&last).as_str(), entry(&farm, &last, "t.two.x").decisive.ran_at),
         ("6 Passed", None)
     );
+}
+
+/// The configuration with a share of inherited verdicts to check.
+fn checking(farm: &Farm, share: &str) -> String {
+    farm.config("").replace("[test_group.g]\n", &format!("[test_group.g]\ninherit_check = \"{share}\"\n"))
+}
+
+#[test]
+fn a_share_of_inherited_verdicts_is_checked() {
+    let farm = Farm::new();
+    let old = farm.commit("one", "");
+    farm.once();
+    // The daemon ends before it checks anything.
+    let new = amend(&farm, "one, again");
+    farm.configure(&checking(&farm, "100%"));
+    farm.hold(true);
+    let daemon = farm.start(&[]);
+    until("a test of the new commit runs", || farm.ran().iter().any(|line| line.starts_with(new.as_str())));
+    daemon.signal(Signal::KILL);
+    daemon.wait();
+    farm.hold(false);
+    assert_eq!(farm.attempts(&new, "t.one.a"), ["1 Passed"]);
+    // The next one does, and each test fails.
+    farm.break_all(true);
+    farm.once();
+    for key in ["t.one.a", "t.one.b", "t.one.c", "t.two.x", "t.two.generic.001"] {
+        assert_eq!(farm.attempts(&new, key), ["1 Passed", "2 Failed"], "{key}");
+        let checked = entry(&farm, &new, key);
+        assert_eq!((checked.decisive.ran_at.as_ref(), checked.others[0].ran_at.as_ref()), (Some(&old), None));
+        assert!(checked.is_flaky(), "one experiment has both outcomes");
+    }
+    let flaky = farm.reader().flaky(&"u/next".parse().unwrap()).unwrap().unwrap();
+    assert_eq!(flaky.len(), 5);
+    let ran = farm.ran().len();
+    farm.once();
+    assert_eq!(farm.ran().len(), ran, "a verdict is checked once");
+}
+
+#[test]
+fn a_verdict_of_the_same_experiment_is_checked() {
+    let farm = Farm::new();
+    farm.experiment(&"e".repeat(64));
+    farm.commit("one", "");
+    farm.configure(&checking(&farm, "100%"));
+    farm.once();
+    let new = farm.repo.commit("a change outside the kernel", &[("Documentation/x", "y")]);
+    farm.once();
+    assert_eq!(farm.attempts(&new, "t.one.a"), ["1 Passed", "2 Passed"]);
+    assert!(!entry(&farm, &new, "t.one.a").is_flaky());
+    farm.configure(&checking(&farm, "0%"));
+    let newer = farm.repo.commit("another one", &[("Documentation/x", "z")]);
+    farm.once();
+    assert_eq!(farm.attempts(&newer, "t.one.a"), ["1 Passed"]);
 }

@@ -1,6 +1,6 @@
 //! Commits with the same source tree, and those that inherit attempts.
 
-use model::{BranchRef, CommitId, ExperimentKey, TrustDomain};
+use model::{BranchRef, CommitId, ExperimentKey, ResultKey, TrustDomain};
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use super::Batch;
@@ -48,6 +48,17 @@ pub fn same_experiment(
         .query_row(params![bits(experiment), test, commit.as_str()], |row| row.get::<_, String>(0))
         .optional()?;
     Ok(sha.and_then(|sha| sha.parse().ok()))
+}
+
+const ONLY_INHERITED: &str = "SELECT t.key FROM attempt a JOIN test t ON t.id = a.test \
+    WHERE a.commit_ = (SELECT id FROM commit_ WHERE sha = ?1 AND EXISTS (SELECT 1 FROM heir WHERE heir.commit_ = id)) \
+    GROUP BY a.test HAVING min(a.ran_at IS NOT NULL) = 1";
+
+/// The tests of a commit with inherited attempts only. Names that are not valid are left out.
+pub fn only_inherited(connection: &Connection, commit: &CommitId) -> Result<Vec<ResultKey>> {
+    let mut select = connection.prepare_cached(ONLY_INHERITED)?;
+    let keys = select.query_map([commit.as_str()], |row| row.get::<_, String>(0))?;
+    keys.filter_map(|key| key.map(|key| key.parse().ok()).transpose()).collect()
 }
 
 /// The commits at which inherited attempts ran, each with a commit that inherits them.

@@ -11,6 +11,7 @@
 #   refuse the test file cannot be run at all, until the file FAKE/accept exists
 # The kernel debian/gone is not on the mirror; FAKE/fetched has a line for each attempt to fetch it.
 # A commit of a repository other than a kernel, and its mode, is in --deps-dir.
+# FAKE/broken: every subtest fails while the file exists.
 # FAKE/delay: seconds of a subtest. FAKE/hold: no subtest ends while the file exists. FAKE/ran: a line for each started subtest.
 set -o nounset
 fake=$(dirname "$0")
@@ -100,6 +101,7 @@ for subtest in "${subtests[@]}"; do
 		touch "$fake/failed"
 		status='"Failed","reason":"too slow"'
 	fi
+	[[ ! -e $fake/broken ]] || status='"Failed","reason":"broken"'
 	if [[ $mode == *fail* ]]; then
 		status='"Failed","reason":"mode says so"'
 		mkdir "$out/$dir/artifacts"

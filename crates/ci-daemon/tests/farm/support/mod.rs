@@ -78,6 +78,15 @@ impl Farm {
         self.write("ci.toml", text, 0o644);
     }
 
+    /// Makes every subtest fail, or lets them pass again.
+    pub fn break_all(&self, broken: bool) {
+        if broken {
+            self.write("fake/broken", "", 0o644);
+        } else {
+            std::fs::remove_file(self.path("fake/broken")).unwrap();
+        }
+    }
+
     /// Sets the duration of each subtest.
     pub fn delay(&self, seconds: &str) {
         self.write("fake/delay", seconds, 0o644);

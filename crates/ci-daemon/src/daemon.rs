@@ -29,6 +29,7 @@ use crate::inherit::{inherit, unchecked};
 use crate::missing_kernels::MissingKernels;
 use crate::plan::{JobRef, PlannedJob};
 use crate::publisher::Publisher;
+use crate::pushes::PushRecorder;
 use crate::report::progress::Progress;
 use crate::watch::fetch_loop::{FetchLoop, View, listing_store};
 use crate::watch::hook::HookListener;
@@ -279,6 +280,8 @@ struct Parts<'a> {
     ktest_problem: watch::Receiver<Option<String>>,
     /// The disk usage of the users with a quota.
     usage: quota::Usage,
+    /// `None` at the end.
+    pushes: Option<PushRecorder>,
 }
 
 impl<'a> Parts<'a> {
@@ -304,6 +307,7 @@ impl<'a> Parts<'a> {
         let output_dir = writer.output_dir().to_path_buf();
         let farm = Farm::new(first.clone(), choir.clone(), verdicts, output_dir, identity);
         let farm = farm.limited_to(options.limit);
+        let pushes = Some(PushRecorder::start(writer.reader()));
         let inbox = Inbox { views, ends: choir.ends(), events };
         let parts = Self {
             once: options.once,
@@ -318,6 +322,7 @@ impl<'a> Parts<'a> {
             missing_kernels: MissingKernels::default(),
             ktest_problem: build_check::start(options.ktest.clone()),
             usage: quota::Usage::new(),
+            pushes,
         };
         (parts, inbox)
     }
@@ -368,6 +373,7 @@ impl<'a> Parts<'a> {
                     let keep = self.farm.view().config.top.keep_results_commits;
                     remover = Some(tokio::spawn(retention::pass(self.publisher.writer().clone(), keep)));
                     measuring = Some(self.measure());
+                    self.expire_pushes();
                 },
             }
             if !changed {
@@ -437,6 +443,9 @@ impl<'a> Parts<'a> {
             tracing::error!("{error}");
         }
         let listed = self.publisher.list_branches(&view).await;
+        if let Some(pushes) = &self.pushes {
+            pushes.record(&view, &listed);
+        }
         let heirs = inherit(self.publisher.writer(), &view.config, &listed).await;
         quota::apply(&mut view, &self.usage);
         self.hook_problem = self.hook.set(view.config.hook.as_ref()).await;
@@ -488,6 +497,12 @@ impl<'a> Parts<'a> {
         self.publisher.write_snapshot(&snapshot);
     }
 
+    fn expire_pushes(&self) {
+        if let Some(pushes) = &self.pushes {
+            pushes.expire(&self.farm.view().config);
+        }
+    }
+
     fn measure(&self) -> JoinHandle<quota::Usage> {
         let (reader, config) = (self.publisher.writer().reader(), Arc::clone(&self.farm.view().config));
         tokio::task::spawn_blocking(move || {
@@ -525,6 +540,12 @@ impl<'a> Parts<'a> {
             && tokio::time::timeout(LAST, self.choir.shutdown(Shutdown::Drain)).await.is_err()
         {
             tracing::warn!("a run does not end although it has reported all verdicts; it is stopped");
+        }
+        // What a stopped daemon does not record, the next one does.
+        if let Some(pushes) = self.pushes.take()
+            && *ending != Ending::Stopped
+        {
+            pushes.end().await;
         }
         // The next daemon repeats jobs without a verdict.
         self.choir.shutdown(Shutdown::Abort).await;

@@ -18,6 +18,7 @@ mod missing_kernels;
 mod past_runs;
 pub mod plan;
 pub mod publisher;
+mod pushes;
 mod quota;
 pub mod report;
 pub mod requests;

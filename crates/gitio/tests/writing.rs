@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use gitio::{Checkout, GitError, Repo, SshRemote};
+use gitio::{Checkout, CommitRange, GitError, Repo, SshRemote};
 use model::{CommitId, RefName, Remote};
 use testkit::ScratchRepo;
 
@@ -198,6 +198,12 @@ fn hostile_repository() -> (ScratchRepo, CommitId) {
     let scratch = ScratchRepo::new();
     let one =
         scratch.commit("one", &[("a", "1"), (".gitattributes", "* filter=evil diff=evil export-subst\n")]);
+    for version in ["v1", "v2"] {
+        scratch.git(["reset", "-q", "--hard", one.as_str()]);
+        scratch.commit("two", &[("a", version)]);
+        scratch.git(["tag", version]);
+    }
+    scratch.git(["reset", "-q", "--hard", one.as_str()]);
     let touch = format!("touch {}/ran; cat", scratch.path().display());
     for (key, value) in [
         ("filter.evil.smudge", touch.as_str()),
@@ -205,6 +211,10 @@ fn hostile_repository() -> (ScratchRepo, CommitId) {
         ("filter.evil.required", "true"),
         ("filter.in.valid.process", &touch),
         ("diff.evil.textconv", &touch),
+        ("diff.evil.command", &touch),
+        ("diff.external", &touch),
+        ("gpg.program", &touch),
+        ("log.showSignature", "true"),
         ("core.fsmonitor", &touch),
         ("core.sshCommand", &touch),
         ("core.gitProxy", &touch),
@@ -244,6 +254,9 @@ async fn programs_that_the_configuration_names_do_not_run() {
         let _ = repo.fetch(&remote.parse().unwrap(), &name("master"), &into, LIMIT).await;
         let _ = repo.ls_remote(&remote.parse().unwrap(), &name("master"), LIMIT).await;
     }
+    let range = |tip: CommitId| CommitRange { base: one.clone(), tip };
+    let versions = ["v1", "v2"].map(|tag| range(repo.resolve(tag).unwrap()));
+    assert!(!repo.range_diff(&versions[0], &versions[1]).await.unwrap().is_empty());
     assert!(!scratch.path().join("ran").exists());
 }
 

@@ -27,6 +27,7 @@ pub mod notes;
 mod pack_header;
 mod packs;
 mod peek;
+pub mod pushes;
 mod reader;
 pub mod requests;
 pub mod retention;

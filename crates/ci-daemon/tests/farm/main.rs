@@ -7,6 +7,7 @@ mod hung;
 mod inherit;
 mod load;
 mod options;
+mod pushes;
 mod support;
 mod unattended;
 mod users;

@@ -158,6 +158,7 @@ fn comparisons_with_every_kind_of_change_are_equal() {
     }
     // Its retry.
     fixture.test(TestResult::new(new, "fs.x.flaky", pass(), 100));
+    testkit::pushed(&fixture, "kmo", "pushed", 1_790_000_000);
     fixture.finish();
     let compare = format!("/ci?compare={old}..{new}");
     let kinds = from_dashboard(dir.path(), &compare);
@@ -173,6 +174,7 @@ fn comparisons_with_every_kind_of_change_are_equal() {
         &[
             view(format!("compare {old} {new}"), compare),
             view("flaky kmo/next", "/ci?user=kmo&branch=next&flaky"),
+            view("range-diff kmo/pushed", "/ci?user=kmo&branch=pushed&range-diff"),
             view(format!("compare {new} {old}"), format!("/ci?compare={new}..{old}")),
             view(format!("show {new}"), format!("/c/{new}/")),
             view(format!("show {new} --test s"), format!("/c/{new}/?test=s")),

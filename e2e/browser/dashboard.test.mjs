@@ -7,6 +7,7 @@ import { test } from "node:test";
 import { accessible, fitsPhone, go, on, origin, results, running, scratch, shot, text } from "./harness.mjs";
 
 const BRANCH = "/ci?user=mira&branch=ext4-testing";
+const PUSHED = "/ci?user=mira&branch=rebased";
 const PUNCH = "ext4: punch holes extent by extent";
 
 /** The address of the commit with this subject, and of its punch_hole log. */
@@ -82,6 +83,18 @@ test("a flaky test has a state and a rate", () => on({}, async (page) => {
   assert.match(await text(page), /≈ flaky 5 of 15/);
   await page.locator("tbody th a").first().click();
   assert.match(await text(page), /≈ Flaky/);
+}));
+
+test("a force-push shows what became of each commit", () => on({}, async (page) => {
+  await go(page, PUSHED);
+  assert.match(await text(page), /2 of 4 commits kept their results, 1 to run/);
+  await page.getByRole("link", { name: "force-pushed" }).click();
+  assert.match(await text(page), /broke: fs\.ext4\.basic\.punch/);
+  for (const key of ["j", "j", "j"]) await page.keyboard.press(key);
+  assert.equal(await page.locator(".at").count(), 1);
+  await shot(page, "range-diff", { fullPage: true });
+  await page.getByRole("link", { name: "ran, compare" }).click();
+  assert.match(await text(page), /1 broke/);
 }));
 
 test("the history of a test is a plot, a pass rate and hosts", () => on({}, async (page) => {
@@ -160,11 +173,12 @@ const views = async () => {
   return {
     home: "/ci", user: "/ci?user=mira", branch: BRANCH, commit, log, status: "/ci?status",
     history: `${BRANCH}&history=fs.ext4.basic.punch_hole`, crashes: `${BRANCH}&crashes`, flaky: `${BRANCH}&flaky`,
+    push: `${PUSHED}&range-diff`,
     compare: "/ci?user=mira&compare=stable-6.1..ext4-testing", running: `/c/${running}/`, error: "/ci?user=nobody",
   };
 };
 
-fitsPhone(views, ["branch", "commit", "log", "status", "compare", "history"]);
+fitsPhone(views, ["branch", "commit", "log", "status", "compare", "history", "push"]);
 accessible(views);
 
 test("hostile names are text and run nothing", () => on({}, async (page) => {

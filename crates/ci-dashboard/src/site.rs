@@ -95,6 +95,7 @@ fn is_cacheable(route: &Route) -> bool {
         | Route::Branch { .. }
         | Route::Crashes(_)
         | Route::Flaky(_)
+        | Route::RangeDiff { .. }
         | Route::Compare(_)
         | Route::History { .. }
         | Route::Commit(_) => true,
@@ -139,6 +140,7 @@ fn answer(
         }
         Route::Crashes(at) => views::crashes::view(context, at, format),
         Route::Flaky(at) => views::flaky::view(context, at, format),
+        Route::RangeDiff { at, of } => views::range_diff::view(context, at, of.as_ref(), format),
         Route::Compare(route) => views::compare::view(context, route, format),
         Route::History { at, key } => views::history::view(context, at, key, format),
         Route::Commit(route) => views::commit::view(context, route, format),

@@ -9,9 +9,10 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use model::{CommitId, Verdict};
+use results::pushes::{Mark, Push, PushedCommit, Pushes};
 use spawn::{Cmd, Limits};
 use testkit::results_fixture::{ResultsFixture, TestResult, commit_id};
 
@@ -136,6 +137,8 @@ fn in_a_browser() {
     browser.drive("dashboard.test.mjs", &commit_id(RUNNING), |stage| {
         let fixture = ResultsFixture::new(&stage.dir.join("results"));
         hostile(&fixture);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        testkit::pushed(&fixture, "mira", "rebased", i64::try_from(now).unwrap() - 300);
         stage.live(&fixture, &commit_id(RUNNING));
         fixture.finish();
     });
@@ -167,7 +170,19 @@ fn hostile(fixture: &ResultsFixture) {
     let script = "<script>window.hit=1</script>\"><img src=x onerror=window.hit=1>";
     let evil = commit_id("evil");
     let message = format!("{script} \u{202e}gnp.exe\n\n{script}\n");
-    fixture.branch("evil", &format!("b/{script}"), &[(evil.clone(), message)]);
+    fixture.branch("evil", &format!("b/{script}"), &[(evil.clone(), message.clone())]);
+    let pair = PushedCommit { mark: Mark::New, old: None, new: Some(evil.clone()), subject: message };
+    let mut pushes = Pushes::new(evil.clone());
+    pushes.add(Push {
+        at: 1,
+        old: commit_id("old"),
+        new: evil.clone(),
+        pairs: vec![pair],
+        unchanged: 0,
+        is_cut: false,
+        problem: Some(script.into()),
+    });
+    fixture.pushes("evil", &format!("b/{script}"), &pushes);
     let reason = format!("{script} \u{202e}reversed");
     fixture.test(
         TestResult::new(&evil, "t.<script>alert(1)<script>", Verdict::Failed { reason }, 10)

@@ -5,6 +5,7 @@ mod common;
 use ci_dashboard::Request;
 use common::{Farm, body_text, page_text};
 use model::{CommitId, ResultKey, Status, Verdict};
+use results::pushes::{Mark, Push, PushedCommit, Pushes};
 use results::{CommitResults, TestEntry};
 use testkit::results_fixture::{ResultsFixture, TestResult, commit_id, write_blob};
 
@@ -97,6 +98,22 @@ fn a_feed_has_only_characters_of_xml() {
     assert_eq!(feed.chars().find(|c| !is_allowed(*c)), None, "{feed}");
 }
 
+/// A force-push with these subjects: each commit becomes the next one.
+fn force_push(commits: &[(CommitId, String)]) -> Pushes {
+    let pair = |pair: &[(CommitId, String)]| PushedCommit {
+        mark: Mark::Changed,
+        old: Some(pair[1].0.clone()),
+        new: Some(pair[0].0.clone()),
+        subject: pair[0].1.clone(),
+    };
+    let (old, new) = (commits[1].0.clone(), commits[0].0.clone());
+    let mut pushes = Pushes::new(new.clone());
+    let problem = Some(format!("{SCRIPT}{ATTRIBUTE}"));
+    let pairs = commits.windows(2).map(pair).collect();
+    pushes.add(Push { at: common::NOW, old, new, pairs, unchanged: 7, is_cut: true, problem });
+    pushes
+}
+
 #[test]
 fn hostile_names_messages_and_logs_are_text() {
     let messages = messages();
@@ -104,7 +121,7 @@ fn hostile_names_messages_and_logs_are_text() {
         ["a<b>\"'&.c", "x.${y}`z`", "…\u{202e}gnp.exe.t", "a@K=\"><script>.s", "javascript:alert(1).x"];
     let (user, branch) = ("<b>mira<b>", "\"><script>alert(2)</script>/../..%2e?&#");
     let farm = Farm::with(|fixture| {
-        fixture.branch(user, branch, &messages);
+        fixture.branch(user, branch, &messages).pushes(user, branch, &force_push(&messages));
         for (row, (commit, _)) in messages.iter().enumerate() {
             for key in keys {
                 let reason = format!("{SCRIPT}{ATTRIBUTE} \u{202e}");
@@ -126,6 +143,7 @@ fn hostile_names_messages_and_logs_are_text() {
         format!("/ci?user={}", encoded(SCRIPT)),
         format!("/ci?{at}&crashes"),
         format!("/ci?{at}&flaky"),
+        format!("/ci?{at}&range-diff"),
         format!("/ci?user={}&compare={}..{}", encoded(user), messages[1].0, messages[0].0),
         format!("/ci?user={}&compare={}&with={}", encoded(user), encoded(branch), encoded(SCRIPT)),
         format!("/ci?user={}&compare={}", encoded(SCRIPT), encoded(ATTRIBUTE)),
@@ -242,13 +260,15 @@ fn a_commit_of_100000_tests_is_shown() {
     }
     let fixture = ResultsFixture::new(dir.path());
     fixture.without_directories();
-    fixture.branch("u", "b", &commits.clone().map(|commit| (commit, "huge\n".into())));
+    let listing = commits.clone().map(|commit| (commit, "huge\n".into()));
+    fixture.branch("u", "b", &listing).pushes("u", "b", &force_push(&listing));
     fixture.finish();
     let site = ci_dashboard::Site::new(results::Reader::open(dir.path()).unwrap(), Default::default());
     for target in [
         "/ci?user=u&branch=b".to_owned(),
         "/ci?user=u&branch=b&crashes".into(),
         "/ci?user=u&branch=b&flaky".into(),
+        "/ci?user=u&branch=b&range-diff".into(),
         "/ci?user=u&branch=b&test=99$".into(),
         "/ci?user=u&branch=b&history=a.b.000007".into(),
         format!("/c/{}/", commits[0]),

@@ -141,6 +141,7 @@ fn every_view_matches_its_schema() {
         (&format!("{branch}&history=fs.ext4.basic.punch&format=json"), "History"),
         (&format!("{branch}&crashes&format=json"), "Crashes"),
         (&format!("{branch}&flaky&format=json"), "FlakyTests"),
+        ("/ci?user=mira&branch=none&range-diff&format=json", "Error"),
         (&format!("{branch}&commit={bad}&format=json"), "CommitView"),
         (&format!("/c/{bad}/?format=json"), "CommitView"),
         (&format!("/c/{bad}/?status=failed&format=json"), "CommitView"),
@@ -157,6 +158,15 @@ fn every_view_matches_its_schema() {
     ] {
         check(&document, &farm, target, name);
     }
+}
+
+#[test]
+fn a_force_push_matches_its_schema() {
+    let farm = Farm::with(|fixture| testkit::pushed(fixture, "mira", "next", common::NOW));
+    let target = "/ci?user=mira&branch=next&range-diff";
+    check(&document(), &farm, &format!("{target}&format=json"), "RangeDiff");
+    let earlier = testkit::results_fixture::commit_id("earlier");
+    check(&document(), &farm, &format!("{target}={earlier}&format=json"), "RangeDiff");
 }
 
 #[test]
@@ -224,8 +234,26 @@ fn paths_and_parameters_match_the_routes() {
         .map(|parameter| parameter["name"].as_str().unwrap())
         .collect();
     let read = [
-        "branch", "commit", "compare", "crashes", "file", "find", "flaky", "format", "from", "history",
-        "line", "log", "page", "path", "status", "test", "untested", "user", "with",
+        "branch",
+        "commit",
+        "compare",
+        "crashes",
+        "file",
+        "find",
+        "flaky",
+        "format",
+        "from",
+        "history",
+        "line",
+        "log",
+        "page",
+        "path",
+        "range-diff",
+        "status",
+        "test",
+        "untested",
+        "user",
+        "with",
     ];
     assert_eq!(named.into_iter().collect::<Vec<_>>(), read);
 }

@@ -14,6 +14,7 @@ Examples:
   ci-status logs 3f2a9c punch             the log of a test, opened at the failure (--full: whole log)
   ci-status history next punch            the first bad commit of a test
   ci-status flaky next                    the flaky tests of a branch, with their failure rates
+  ci-status range-diff next               what a force-push changed, and which commits kept their results
   ci-status bisect punch -b next          find the first bad commit with runs on the farm
   ci-status compare v6.1 next             what broke, what was fixed, what fails on both sides
   git push ci HEAD && ci-status wait      wait until HEAD is tested or one of its tests fails
@@ -163,6 +164,14 @@ pub enum Command {
     Flaky {
         /// A branch, user/branch, or the beginning of either [default: HEAD's branch].
         branch: Option<String>,
+    },
+    /// Show the commits of a branch before and after a force-push, and which kept their results.
+    RangeDiff {
+        /// A branch, user/branch, or the beginning of either [default: HEAD's branch].
+        branch: Option<String>,
+        /// The force-push with this old tip, or the first digits of it [default: the newest].
+        #[arg(long, value_name = "SHA")]
+        of: Option<String>,
     },
     /// Show what changed from one commit to another.
     Compare {

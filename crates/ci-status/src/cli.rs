@@ -15,8 +15,8 @@ use crate::args::{Cli, Command};
 use crate::commands::logs::LogOptions;
 use crate::commands::wait::{Clock, WaitOptions};
 use crate::commands::{
-    Answer, artifacts, bisect, branches, compare, flaky, follow, history, log, logs, rerun, show, wait,
-    watch, workers,
+    Answer, artifacts, bisect, branches, compare, flaky, follow, history, log, logs, range_diff, rerun, show,
+    wait, watch, workers,
 };
 use crate::context::{Context, ResultsLocation};
 use crate::problem::Problem;
@@ -75,9 +75,11 @@ fn filtered(cli: &Cli, directory: PathBuf, mut out: Filter<impl Write>) -> Resul
 }
 
 fn is_paged(cli: &Cli) -> bool {
-    use Command::{Compare, History, Log, Logs, Show};
-    let long =
-        matches!(cli.command, Log { .. } | Show { .. } | Logs { .. } | History { .. } | Compare { .. });
+    use Command::{Compare, History, Log, Logs, RangeDiff, Show};
+    let long = matches!(
+        cli.command,
+        Log { .. } | Show { .. } | Logs { .. } | History { .. } | Compare { .. } | RangeDiff { .. }
+    );
     long && !cli.global.no_pager
 }
 
@@ -181,6 +183,9 @@ fn run(cli: &Cli, context: &Context) -> Result<Box<dyn Answer>, Problem> {
         Command::Workers => Box::new(workers::run(context)?),
         Command::History { branch, test } => Box::new(history::run(context, branch, test)?),
         Command::Flaky { branch } => Box::new(flaky::run(context, branch.as_deref())?),
+        Command::RangeDiff { branch, of } => {
+            Box::new(range_diff::run(context, branch.as_deref(), of.as_deref())?)
+        }
         Command::Compare { base, head } => Box::new(compare::run(context, base, head)?),
         Command::Wait { commit, all, limit, strict } => {
             let until = WaitOptions { all: *all, limit: *limit, strict: *strict };

@@ -82,6 +82,22 @@ pub enum Problem {
     /// There are no branches at all.
     #[error("no branch has results yet; ci-daemon lists a branch after its first fetch")]
     NoBranches,
+    /// The force-pushes of a branch cannot be read.
+    #[error(transparent)]
+    Pushes(#[from] results::pushes::PushesError),
+    /// No force-push.
+    #[error("no force-push of {0} is recorded")]
+    NoPush(model::BranchRef),
+    /// No such force-push.
+    #[error(
+        "no force-push of {branch} has an old tip that begins with {of:?}; ci-status range-diff {branch} lists them"
+    )]
+    NoSuchPush {
+        /// The branch.
+        branch: model::BranchRef,
+        /// The digits that were given.
+        of: String,
+    },
     /// No such user.
     #[error("no user \"{name}\"{nearest}")]
     NoUser {

@@ -395,6 +395,7 @@ fn help() {
         "artifacts",
         "workers",
         "history",
+        "range-diff",
         "compare",
         "wait",
         "watch",

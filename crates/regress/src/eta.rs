@@ -78,19 +78,37 @@ pub fn eta(
     if tests == 0 {
         return Eta::Done;
     }
-    if slots <= 0.0 {
-        return Eta::Stalled { tests };
+    match time_for(left, mean, slots) {
+        Some(time) => Eta::In { tests, time },
+        None => Eta::Stalled { tests },
     }
-    let duration = |name: &&str| mean(name).unwrap_or(UNKNOWN);
-    let work: Duration = left.iter().map(duration).sum();
-    let longest = left.iter().map(duration).max().unwrap_or_default();
+}
+
+/// The estimated time for these tests; `None` without a usable slot.
+pub(crate) fn time_for<'a>(
+    tests: impl IntoIterator<Item = &'a str>,
+    mean: impl Fn(&str) -> Option<Duration>,
+    slots: f64,
+) -> Option<Duration> {
+    if slots <= 0.0 {
+        return None;
+    }
+    let (mut work, mut longest) = (Duration::ZERO, Duration::ZERO);
+    for test in tests {
+        let duration = mean(test).unwrap_or(UNKNOWN);
+        work = work.saturating_add(duration);
+        longest = longest.max(duration);
+    }
     let shared = Duration::try_from_secs_f64(work.as_secs_f64() / slots.max(0.01)).unwrap_or(Duration::MAX);
-    Eta::In { tests, time: shared.max(longest) }
+    Some(shared.max(longest))
 }
 
 /// The tests without a verdict. If the tip has the expected set of tests: those that are not final. Otherwise: those
 /// that are running or have not started.
-fn tests_left<'a>(tip: Option<&'a CommitStatuses>, expected: Option<&'a CommitStatuses>) -> Vec<&'a str> {
+pub(crate) fn tests_left<'a>(
+    tip: Option<&'a CommitStatuses>,
+    expected: Option<&'a CommitStatuses>,
+) -> Vec<&'a str> {
     fn rows(commit: &CommitStatuses) -> impl Iterator<Item = (&str, Status)> {
         commit.names.iter().zip(commit.statuses.iter()).map(|(name, status)| (&**name, *status))
     }

@@ -11,6 +11,7 @@ pub mod eta;
 pub mod first_bad;
 pub mod fix;
 pub mod json;
+pub mod range_diff;
 mod statuses;
 pub mod suspicious;
 

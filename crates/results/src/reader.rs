@@ -237,6 +237,12 @@ impl Reader {
         Some((source, entry))
     }
 
+    /// The number of tests of a commit with an inherited verdict. Reads the database.
+    #[must_use]
+    pub fn inherited_tests(&self, commit: &CommitId) -> usize {
+        self.database.query(|connection| db::inherit::inherited_tests(connection, commit)).unwrap_or_default()
+    }
+
     /// The tests with inherited attempts at a commit of which no attempt ran at this commit. Reads the database.
     #[must_use]
     pub fn only_inherited(&self, commit: &CommitId) -> Vec<ResultKey> {

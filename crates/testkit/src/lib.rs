@@ -6,6 +6,7 @@
 
 mod file_server;
 mod hung;
+mod pushed;
 mod repo;
 pub mod results_fixture;
 mod sshd;
@@ -13,6 +14,7 @@ mod trap;
 
 pub use file_server::FileServer;
 pub use hung::HungFileSystem;
+pub use pushed::pushed;
 pub use repo::ScratchRepo;
 pub use sshd::{Sshd, processes};
 pub use trap::Trap;

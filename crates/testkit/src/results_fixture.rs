@@ -50,6 +50,13 @@ impl TestResult {
         self
     }
 
+    /// Sets the commit at which the attempt ran.
+    #[must_use]
+    pub fn inherited_from(mut self, source: &CommitId) -> Self {
+        self.record.ran_at = Some(source.clone());
+        self
+    }
+
     /// Sets the crash title.
     #[must_use]
     pub fn crash(mut self, title: &str) -> Self {
@@ -74,6 +81,12 @@ impl ResultsFixture {
         let writer = Writer::open(dir).expect("a result store");
         let scratch = dir.join(".fixture.log");
         Self { writer, runtime, scratch }
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.writer.output_dir()
     }
 
     /// Writes no directory per test: their number would be that of the results of all listed commits.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use model::{Status, UserName};
+use model::{CommitId, Status, UserName};
 
 use super::BranchRef;
 use crate::http::Encoded;
@@ -88,6 +88,13 @@ impl Links<'_> {
     #[must_use]
     pub fn flaky(&self, at: &BranchRef) -> String {
         format!("{}/ci?{}&flaky", self.mount, BranchQuery(at))
+    }
+
+    /// The commits of a branch before and after a force-push: the newest one, or that with this old tip.
+    #[must_use]
+    pub fn range_diff(&self, at: &BranchRef, of: Option<&CommitId>) -> String {
+        let of = of.map(|of| format!("={of}")).unwrap_or_default();
+        format!("{}/ci?{}&range-diff{of}", self.mount, BranchQuery(at))
     }
 
     /// The comparison of two commits or branches.

@@ -50,6 +50,13 @@ pub enum Route {
     Crashes(BranchRef),
     /// The flaky tests of a branch.
     Flaky(BranchRef),
+    /// The commits of a branch before and after a force-push.
+    RangeDiff {
+        /// The branch.
+        at: BranchRef,
+        /// `range-diff=OLD`: the push with this old tip; `None` for the newest.
+        of: Option<CommitId>,
+    },
     /// The comparison of two commits, or of the tips of two branches.
     Compare(CompareRoute),
     /// The results of one test on the commits of a branch.

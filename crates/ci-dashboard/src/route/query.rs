@@ -120,6 +120,10 @@ impl Query {
         if self.has("flaky") {
             return Ok(Route::Flaky(at));
         }
+        if self.has("range-diff") {
+            let of = self.given("range-diff").map(|old| old.parse()).transpose()?;
+            return Ok(Route::RangeDiff { at, of });
+        }
         let (test, from, untested) = (self.given("test"), self.name("from")?, self.has("untested"));
         Ok(Route::Branch { at, test, from, untested })
     }

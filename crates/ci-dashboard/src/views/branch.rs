@@ -15,10 +15,10 @@ use results::json::CommitRow;
 use super::failure_columns::{self, COLUMN_WIDTH, COLUMNS_MAX, ColumnPath};
 use super::fix::{Claims, change_words};
 use super::suspicious::Counter;
-use super::{CommitLink, Context};
+use super::{CommitLink, Context, range_diff};
 use crate::filter::Filter;
 use crate::http::Response;
-use crate::page::{CountItem, Crumb, Page, Plural as _, Took, count_items, cut};
+use crate::page::{CountItem, Crumb, Page, Plural as _, Took, When, count_items, cut};
 use crate::problem::Problem;
 use crate::route::{BranchRef, Format};
 
@@ -44,6 +44,8 @@ struct BranchPage<'a> {
     crashes_href: String,
     flaky_href: String,
     compare_href: String,
+    push: Option<(String, Option<When>)>,
+    push_href: String,
     failing_heading: String,
     failing_note: String,
     failures: Vec<FailureLine>,
@@ -231,6 +233,8 @@ fn render(
         crashes_href: if all_failures.is_empty() { String::new() } else { links.crashes(at) },
         flaky_href: if is_flaky { links.flaky(at) } else { String::new() },
         compare_href: links.compare(Some(&at.user), at.branch.as_str(), ""),
+        push: range_diff::line(context, at, entries),
+        push_href: links.range_diff(at, None),
         failing_heading: failing_heading(all_failures),
         failing_note: if distinct.len() > shown.len() {
             format!("{} of {} tests that failed on this branch", shown.len(), distinct.len())

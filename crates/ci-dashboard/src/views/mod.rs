@@ -18,6 +18,7 @@ pub mod home;
 pub mod log;
 pub mod log_events;
 pub mod metrics;
+pub mod range_diff;
 pub mod status;
 mod suspicious;
 pub mod test;

@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName};
 use regex::Regex;
+use regress::eta::expected_slots;
+use regress::range_diff::{PushResults, RangeDiffView};
 use regress::suspicious::{Columns, Source};
 use regress::{CommitStatuses, Names};
 use results::json::{ArtifactRow, FlakyRow};
@@ -52,6 +55,16 @@ impl Backend for Local {
     fn flaky(&self, at: &BranchRef) -> Result<Vec<FlakyRow>, Problem> {
         let found = self.reader.flaky(at)?.unwrap_or_default();
         Ok(found.iter().map(FlakyRow::from).collect())
+    }
+
+    fn range_diff(&self, at: &BranchRef, of: Option<&CommitId>) -> Result<Option<RangeDiffView>, Problem> {
+        let Some(pushes) = results::pushes::read(self.reader.output_dir(), at)? else { return Ok(None) };
+        let listed = self.reader.branch(at)?.unwrap_or_default();
+        let snapshot = self.reader.snapshot()?.unwrap_or_default();
+        let slots = expected_slots(&snapshot).get(at.user.as_str()).copied().unwrap_or(0.0);
+        let means = self.reader.durations()?.into_iter();
+        let means = means.map(|known| (known.test.to_string(), known.mean)).collect();
+        Ok(RangeDiffView::new(at, &pushes, of, &listed, &LocalPush { local: self, means }, slots))
     }
 
     fn commit(&self, commit: &CommitId) -> Result<Option<CommitResults>, Problem> {
@@ -101,6 +114,26 @@ impl Backend for Local {
 
     fn directory(&self) -> Option<&Path> {
         Some(self.reader.output_dir())
+    }
+}
+
+/// The results of a force-push.
+struct LocalPush<'a> {
+    local: &'a Local,
+    means: HashMap<String, Duration>,
+}
+
+impl PushResults for LocalPush<'_> {
+    fn statuses(&self, commit: &CommitId) -> Option<CommitStatuses> {
+        self.local.columns(commit).map(Columns::into_statuses)
+    }
+
+    fn inherited(&self, commit: &CommitId) -> usize {
+        self.local.reader.inherited_tests(commit)
+    }
+
+    fn mean(&self, test: &str) -> Option<Duration> {
+        self.means.get(test).copied()
     }
 }
 

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName};
 use regex::Regex;
+use regress::range_diff::RangeDiffView;
 use regress::suspicious::Source;
 use results::json::{ArtifactRow, FlakyRow, SuspicionRow};
 use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, Resolved};
@@ -44,6 +45,9 @@ pub trait Backend: Debug + Send + Sync {
 
     /// The flaky tests of a branch, by name.
     fn flaky(&self, at: &BranchRef) -> Result<Vec<FlakyRow>, Problem>;
+
+    /// A force-push of a branch: the newest one, or that with the old tip `of`; `None` if it is not recorded.
+    fn range_diff(&self, at: &BranchRef, of: Option<&CommitId>) -> Result<Option<RangeDiffView>, Problem>;
 
     /// The results of a commit; `None` if there are none.
     fn commit(&self, commit: &CommitId) -> Result<Option<CommitResults>, Problem>;

@@ -9,6 +9,7 @@ pub mod follow;
 pub mod history;
 pub mod log;
 pub mod logs;
+pub mod range_diff;
 pub mod rerun;
 pub mod show;
 mod suspicious;

@@ -39,6 +39,12 @@ impl Columns {
         &self.statuses.names
     }
 
+    /// The statuses.
+    #[must_use]
+    pub fn into_statuses(self) -> CommitStatuses {
+        self.statuses
+    }
+
     fn rows(&self) -> impl Iterator<Item = Row<'_>> {
         let CommitStatuses { names, statuses } = &self.statuses;
         let rows = names.iter().zip(statuses.iter()).zip(self.durations.iter());

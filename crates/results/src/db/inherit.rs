@@ -50,6 +50,17 @@ pub fn same_experiment(
     Ok(sha.and_then(|sha| sha.parse().ok()))
 }
 
+const INHERITED: &str = "SELECT count(*) FROM attempt WHERE decisive = 1 AND ran_at IS NOT NULL \
+    AND commit_ = (SELECT id FROM commit_ WHERE sha = ?1 AND EXISTS (SELECT 1 FROM heir WHERE heir.commit_ = id))";
+
+/// The number of tests of a commit with an inherited verdict.
+pub fn inherited_tests(connection: &Connection, commit: &CommitId) -> Result<usize> {
+    connection
+        .prepare_cached(INHERITED)?
+        .query_row([commit.as_str()], |row| row.get::<_, u32>(0))
+        .map(|tests| tests as usize)
+}
+
 const ONLY_INHERITED: &str = "SELECT t.key FROM attempt a JOIN test t ON t.id = a.test \
     WHERE a.commit_ = (SELECT id FROM commit_ WHERE sha = ?1 AND EXISTS (SELECT 1 FROM heir WHERE heir.commit_ = id)) \
     GROUP BY a.test HAVING min(a.ran_at IS NOT NULL) = 1";

@@ -14,6 +14,7 @@ use std::time::Duration;
 use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName};
 use regex::Regex;
 use regress::json::CompareView;
+use regress::range_diff::RangeDiffView;
 use reqwest::Url;
 use results::codec::{Aligned, decode_commit};
 use results::json::{
@@ -172,6 +173,15 @@ impl Backend for Remote {
     fn flaky(&self, at: &BranchRef) -> Result<Vec<FlakyRow>, Problem> {
         let parameters = [("user", at.user.as_str()), ("branch", at.branch.as_str()), ("flaky", "")];
         Ok(self.json(&self.http.view(&parameters))?.unwrap_or_default())
+    }
+
+    fn range_diff(&self, at: &BranchRef, of: Option<&CommitId>) -> Result<Option<RangeDiffView>, Problem> {
+        let of = of.map_or("", CommitId::as_str);
+        self.json(&self.http.view(&[
+            ("user", at.user.as_str()),
+            ("branch", at.branch.as_str()),
+            ("range-diff", of),
+        ]))
     }
 
     fn commit(&self, commit: &CommitId) -> Result<Option<CommitResults>, Problem> {

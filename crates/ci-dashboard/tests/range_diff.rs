@@ -3,8 +3,9 @@
 mod common;
 
 use common::{Farm, NOW, page_text};
+use model::Verdict;
 use results::pushes::{Mark, Push, PushedCommit, Pushes};
-use testkit::results_fixture::commit_id;
+use testkit::results_fixture::{TestResult, commit_id};
 
 const BRANCH: &str = "/ci?user=mira&branch=next";
 
@@ -52,12 +53,13 @@ fn an_old_push_and_a_damaged_file_are_not_on_the_page_of_the_branch() {
 }
 
 #[test]
-fn the_commits_of_a_base_that_moved_are_collapsed() {
+fn the_commits_of_a_base_that_moved_are_collapsed_and_an_untested_commit_has_its_earlier_version() {
     let farm = Farm::with(|fixture| {
         let commits: Vec<_> = (0..20).map(|row| commit_id(&format!("base {row}"))).collect();
         let listing: Vec<_> = commits.iter().map(|commit| (commit.clone(), "upstream".to_owned())).collect();
         fixture.branch("mira", "next", &listing);
         let (old, new) = (commit_id("old"), commits[0].clone());
+        fixture.test(TestResult::new(&old, "fs.ext4.basic.punch", Verdict::Passed, 900));
         let kept = PushedCommit {
             mark: Mark::Kept,
             old: Some(old.clone()),
@@ -76,5 +78,12 @@ fn the_commits_of_a_base_that_moved_are_collapsed() {
         fixture.pushes("mira", "next", &pushes);
     });
     let text = page_text(&farm.get(&format!("{BRANCH}&range-diff")));
+    let untested = page_text(&farm.get(&format!("{BRANCH}&commit={}", commit_id("base 0"))));
+    let short = commit_id("old").short().to_owned();
+    assert!(untested.contains("This commit is not tested yet."), "{untested}");
+    assert!(untested.contains(&format!("on another base: ✓1 passed at {short}.")), "{untested}");
+    assert_eq!(farm.status(&format!("/c/{}/", commit_id("old"))), 200);
+    let other = page_text(&farm.get(&format!("{BRANCH}&commit={}", commit_id("base 1"))));
+    assert!(!other.contains("on another base"), "{other}");
     assert!(text.contains("19 commits below are new: the base of the branch has moved"), "{text}");
 }

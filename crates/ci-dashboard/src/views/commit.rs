@@ -7,6 +7,7 @@ use regress::suspicious::{SuspiciousPass, earlier};
 use results::json::{CommitView, SuspicionRow};
 use results::{BranchEntry, CommitResults, TestEntry};
 
+use super::range_diff::{EarlierVersion, earlier_version};
 use super::testlist::{
     Addresses, BranchPosition, Group, Section, first_bads, groups, groups_heading, sections, test_line,
 };
@@ -49,6 +50,7 @@ struct CommitPage<'a> {
     suspicious: Vec<SuspiciousLine>,
     suspicious_more: usize,
     note: Option<String>,
+    earlier: Option<EarlierVersion>,
     inherited: Vec<InheritedLine>,
     sections: Vec<Section>,
     groups_heading: String,
@@ -230,7 +232,6 @@ fn render(
     let line = |entry: &TestEntry| test_line(context, route, place, &first_bads, entry);
     let sections = sections(shown, listed.len(), line);
     let groups = if number == 0 { groups(context, &folded_rows, &addresses) } else { Vec::new() };
-    let more_groups = groups.len() > GROUPS_MAX;
 
     let title = format!("{} {}", route.sha.short(), subject(&results.message, 60));
     let mut page = Page::new(title, links, crumbs(context, place, route));
@@ -260,7 +261,8 @@ fn render(
             .map(|pass| suspicious_line(context, at, pass))
             .collect(),
         suspicious_more: suspicious.len().saturating_sub(SUSPICIOUS_MAX),
-        note: note(results, &matching, test, more_groups),
+        note: note(results, &matching, test, groups.len() > GROUPS_MAX),
+        earlier: at.and_then(|at| before_push(context, at, results)),
         inherited: inherited(links, at, &matching),
         sections,
         groups_heading: groups_heading(&folded_rows),
@@ -271,6 +273,11 @@ fn render(
         command: failing_command(context, route, shown),
     };
     context.html(&template)
+}
+
+/// A commit that is not tested may have an earlier version that is.
+fn before_push(context: Context<'_>, at: &BranchRef, results: &CommitResults) -> Option<EarlierVersion> {
+    results.entries.is_empty().then(|| earlier_version(context, at, &results.commit)).flatten()
 }
 
 fn inherited(links: Links<'_>, at: Option<&BranchRef>, entries: &[&TestEntry]) -> Vec<InheritedLine> {

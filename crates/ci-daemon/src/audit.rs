@@ -74,6 +74,19 @@ pub enum AuditAction {
         /// The bisection.
         id: String,
     },
+    /// Runs that prove a fix.
+    Believe {
+        /// The branch, as `user/branch`.
+        branch: String,
+        /// The test.
+        test: ResultKey,
+    },
+    /// The end of these runs.
+    #[serde(rename = "cancel_believe")]
+    CancelBelieve {
+        /// The claim.
+        id: String,
+    },
     /// A fetch cycle.
     Fetch,
 }
@@ -146,6 +159,13 @@ impl From<&RequestKind> for AuditAction {
                 let id = if results::bisections::is_id(id) { id.clone() } else { "?".into() };
                 Self::CancelBisection { id }
             }
+            RequestKind::Believe(believe) => {
+                Self::Believe { branch: believe.branch.to_string(), test: believe.key.clone() }
+            }
+            RequestKind::CancelBelieve(id) => {
+                let id = if results::claims::is_id(id) { id.clone() } else { "?".into() };
+                Self::CancelBelieve { id }
+            }
         }
     }
 }
@@ -159,6 +179,8 @@ impl fmt::Display for AuditEntry {
             AuditAction::Unlist { branch } => write!(f, "unlist {branch}")?,
             AuditAction::Bisect { branch, test } => write!(f, "bisect {test} on {branch}")?,
             AuditAction::CancelBisection { id } => write!(f, "cancel bisection {id}")?,
+            AuditAction::Believe { branch, test } => write!(f, "believe {test} on {branch}")?,
+            AuditAction::CancelBelieve { id } => write!(f, "cancel believe {id}")?,
             AuditAction::Fetch => write!(f, "fetch")?,
         }
         match &self.requester {

@@ -339,6 +339,7 @@ impl<'a> Parts<'a> {
         }
         let records = results::bisections::list(self.publisher.writer().output_dir());
         self.farm.resume_bisections(records);
+        self.farm.resume_claims(results::claims::list(self.publisher.writer().output_dir()));
         let mut left = Some(self.find_left());
         self.requests_once(true).await;
         loop {
@@ -380,7 +381,8 @@ impl<'a> Parts<'a> {
                 continue;
             }
             self.farm.refill();
-            let commands = self.farm.bisect(now());
+            let mut commands = self.farm.bisect(now());
+            commands.extend(self.farm.believe(now()));
             self.carry_out(commands).await;
             if self.once && self.is_over(&mut inbox).await && left.is_none() {
                 return;

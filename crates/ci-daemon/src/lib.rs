@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 pub mod audit;
+pub mod believe;
 pub mod bisect;
 mod build_check;
 pub mod cli;

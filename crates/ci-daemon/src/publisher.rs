@@ -110,6 +110,11 @@ impl Publisher {
                     tracing::error!("the record of a bisection: {error}");
                 }
             }
+            Command::WriteClaim { id, text } => {
+                if let Err(error) = results::claims::write(self.writer.output_dir(), &id, &text) {
+                    tracing::error!("the record of a claim: {error}");
+                }
+            }
             Command::FinishRequest(file, end) => finish(&self.writer, &file, end),
             Command::Unlist { branch, request } => {
                 tokio::spawn(unlist(self.writer.clone(), branch, request));

@@ -16,6 +16,7 @@ Examples:
   ci-status flaky next                    the flaky tests of a branch, with their failure rates
   ci-status range-diff next               what a force-push changed, and which commits kept their results
   ci-status bisect punch -b next          find the first bad commit with runs on the farm
+  ci-status believe punch next            run a test at the tip until its fix is believed
   ci-status compare v6.1 next             what broke, what was fixed, what fails on both sides
   git push ci HEAD && ci-status wait      wait until HEAD is tested or one of its tests fails
   ci-status watch next                    a branch, live
@@ -25,7 +26,7 @@ Examples:
 Results are read from --output-dir, from --remote, or from the output_dir of the configuration; if that does not
 exist, from its ci_url. Without a configuration, $KTEST_CI_URL is the address.
 
-Exit codes: 0 success, 1 error, 2 usage error. wait has other codes, see ci-status wait --help.";
+Exit codes: 0 success, 1 error, 2 usage error. wait and believe have others, see their --help.";
 
 const WAIT: &str = "\
 Exit codes: 0 all tests passed, were skipped or are flaky, 1 a test failed, 2 usage error, 125 no verdict: the build failed,
@@ -43,6 +44,21 @@ Examples:
 
 The farm chooses the commits to run. The verdicts that it has are the first evidence. A test that fails only sometimes is run as
 often as needed, and the result is verified in new VMs.";
+
+const BELIEVE: &str = "\
+Examples:
+  ci-status believe punch                 run a test at the tip of HEAD's branch until its fix is believed
+  ci-status believe punch next --wait     the same on another branch; print \"7 of 33 runs\" until it ends
+  ci-status believe punch --confidence 99
+  ci-status believe                       the claims of the farm
+  ci-status believe --json | jq '.[] | {test, state, fix}'
+  ci-status believe --cancel ID
+
+The number of runs follows from how often the test failed before: 1 of 1 needs 5 passes, 3 of 25 need 33.
+The passes that the farm has are counted, only the missing ones run. A failure with the same crash title or
+reason ends the claim.
+
+Exit codes with --wait: 0 fixed, 1 not fixed, 2 usage error, 125 not proven.";
 
 /// Query CI results from a terminal.
 #[derive(Debug, Parser)]
@@ -222,6 +238,23 @@ pub enum Command {
         #[arg(value_name = "BASE..HEAD")]
         range: Option<String>,
         /// End the bisection with this id without a result.
+        #[arg(long, value_name = "ID", conflicts_with = "test")]
+        cancel: Option<String>,
+    },
+    /// Run a test at the tip of a branch until its fix is believed, or list the claims of the farm.
+    #[command(after_help = BELIEVE)]
+    Believe {
+        /// A test, its beginning, or a part of it.
+        test: Option<String>,
+        /// A branch, user/branch, or the beginning of either [default: HEAD's branch].
+        branch: Option<String>,
+        /// The confidence in percent: 50 to 99.
+        #[arg(long, value_name = "PERCENT", default_value_t = 95, value_parser = clap::value_parser!(u8).range(50..=99))]
+        confidence: u8,
+        /// Wait until the claim ends, and print its progress.
+        #[arg(long, requires = "test")]
+        wait: bool,
+        /// End the claim with this id without a result.
         #[arg(long, value_name = "ID", conflicts_with = "test")]
         cancel: Option<String>,
     },

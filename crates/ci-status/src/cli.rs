@@ -15,8 +15,8 @@ use crate::args::{Cli, Command};
 use crate::commands::logs::LogOptions;
 use crate::commands::wait::{Clock, WaitOptions};
 use crate::commands::{
-    Answer, artifacts, bisect, branches, compare, flaky, follow, history, log, logs, range_diff, rerun, show,
-    wait, watch, workers,
+    Answer, artifacts, believe, bisect, branches, compare, flaky, follow, history, log, logs, range_diff,
+    rerun, show, wait, watch, workers,
 };
 use crate::context::{Context, ResultsLocation};
 use crate::problem::Problem;
@@ -203,6 +203,15 @@ fn run(cli: &Cli, context: &Context) -> Result<Box<dyn Answer>, Problem> {
             Box::new(bisect::run(context, test, range.as_deref())?)
         }
         Command::Bisect { test: None, .. } => Box::new(bisect::list(context)?),
+        Command::Believe { cancel: Some(id), .. } => Box::new(believe::cancel(context, id)?),
+        Command::Believe { test: Some(test), branch, confidence, wait, .. } => {
+            let wanted =
+                believe::Wanted { test, branch: branch.as_deref(), confidence: *confidence, wait: *wait };
+            let mut report = |progress: &str| stdio::message(terminal::line(progress));
+            let mut clock = SystemClock { start: Instant::now(), pause: pause(context) };
+            Box::new(believe::run(context, &wanted, &mut clock, &mut report)?)
+        }
+        Command::Believe { test: None, .. } => Box::new(believe::list(context)?),
         Command::Completions { shell } => Box::new(Completions(*shell)),
         Command::PullConfig | Command::PushConfig => return Err(Problem::NoConfigCopy),
     })

@@ -248,6 +248,17 @@ pub enum Problem {
     /// No such bisection.
     #[error("no bisection {0:?} is running; ci-status bisect lists them")]
     NoBisection(String),
+    /// A fix that cannot be proved.
+    #[error("{key} is not run: {reason}")]
+    Believe {
+        /// The test.
+        key: ResultKey,
+        /// The reason.
+        reason: String,
+    },
+    /// No such claim.
+    #[error("no claim {0:?} is running; ci-status believe lists them")]
+    NoClaim(String),
     /// A request file cannot be written.
     #[error("{}: cannot write the request for ci-daemon: {reason}", path.display())]
     Request {

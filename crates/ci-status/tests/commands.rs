@@ -401,6 +401,7 @@ fn help() {
         "watch",
         "rerun",
         "bisect",
+        "believe",
         "completions",
     ] {
         let help = command.find_subcommand_mut(sub).unwrap().clone().term_width(110).render_help();
@@ -503,4 +504,57 @@ fn bisections_are_requested_and_listed() {
     );
     std::fs::remove_file(request.path()).unwrap();
     assert!(run(&dir, "bisect punch -b kmo/next --json").contains(r#""taken":false"#));
+}
+
+#[test]
+fn claims_are_requested_and_listed() {
+    let dir = results();
+    let [four, _, two, one] = &commits();
+    assert_snapshot!(run(&dir, "believe"), @"no claims; ci-status believe TEST requests runs");
+    let reason = "no commit before the tip of the branch fails, or the tip fails";
+    for (arguments, error) in [
+        ("mount kmo/next", format!("error: fs.ext4.basic.mount is not run: {reason}")),
+        ("punch amy/next", format!("error: fs.ext4.basic.punch is not run: {reason}")),
+        ("--cancel x", "error: no claim \"x\" is running; ci-status believe lists them".into()),
+    ] {
+        assert_eq!(run(&dir, &format!("believe {arguments}")), error);
+    }
+    assert!(!dir.path().join("requests").exists());
+    // No daemon takes it: the last one stopped long ago.
+    let fixture = ResultsFixture::new(dir.path());
+    fixture.snapshot(&StatusSnapshot { written: 1, ..StatusSnapshot::default() });
+    fixture.finish();
+    let text = run(&dir, "believe punch kmo/next --confidence 99 --wait");
+    assert!(
+        text.starts_with("runs of fs.ext4.basic.punch are requested; ci-daemon has not taken "),
+        "{text}"
+    );
+    let request = std::fs::read_dir(dir.path().join("requests")).unwrap().next().unwrap().unwrap();
+    let branch = r#"{"user":"kmo","branch":"next"}"#;
+    assert_eq!(
+        std::fs::read_to_string(request.path()).unwrap(),
+        format!(
+            r#"{{"version":1,"believe":{{"branch":{branch},"key":"fs.ext4.basic.punch","confidence":99}}}}"#
+        )
+    );
+    let fix = r#"{"state":"unproven","passes":2,"needed":3,"failed":2,"runs":2}"#;
+    for (commit, state, begun, more) in [
+        (four, "running", 3, ""),
+        (two, "not_fixed", 2, r#","failed_run":7,"reason":"lost 3 files","requested_by":"kmo""#),
+        (one, "fixed", 1, ""),
+    ] {
+        let test: model::ResultKey = "fs.ext4.basic.punch".parse().unwrap();
+        let id = results::claims::id(&test, commit);
+        let record = format!(
+            r#"{{"id":"{id}","test":"{test}","branch":{branch},"commit":"{commit}","begun":{begun},"confidence":95,"state":"{state}","fix":{fix},"runs":7{more}}}"#
+        );
+        results::claims::write(dir.path(), &id, &record).unwrap();
+    }
+    assert_snapshot!(run(&dir, "believe"), @r"
+    b5e2a390b3a4-2f620148  running    fs.ext4.basic.punch  kmo/next  2 of 3 runs                               the farm
+    c2de0ed96e37-2f620148  not fixed  fs.ext4.basic.punch  kmo/next  not fixed: failed in run 7: lost 3 files  by kmo
+    61254269674c-2f620148  fixed      fs.ext4.basic.punch  kmo/next  fixed: 2 passes, 95 % confidence          the farm
+    ");
+    let json: serde_json::Value = serde_json::from_str(&run(&dir, "believe --json")).unwrap();
+    assert_eq!(json[0]["fix"]["needed"], 3);
 }

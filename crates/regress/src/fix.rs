@@ -39,6 +39,26 @@ pub fn fixes(history: &[HistoryEntry]) -> Vec<Fix> {
     all.filter(|(stretch, _)| !stretch.still_fails()).take(FIXES_MAX).filter_map(fixed).collect()
 }
 
+/// What the passes since the newest failure prove at a commit, with this confidence; `None` if no older commit fails, or if the test
+/// fails at the commit or at a newer one. The test does not have to have a verdict at the commit.
+#[must_use]
+pub fn at(history: &[HistoryEntry], row: usize, confidence: Confidence) -> Option<FixClaim> {
+    let recorded = |row: usize| history.get(row)?.entry.as_ref().map(TestEntry::status);
+    let status = |at: usize| match recorded(at) {
+        Some(status) if status.is_judged() => Some(status),
+        _ if at == row => Some(Status::Passed),
+        other => other,
+    };
+    let observations = |row: usize| {
+        let HistoryEntry { commit, entry, .. } = &history[row];
+        entry.as_ref().map(|entry| entry.observations(commit)).unwrap_or_default()
+    };
+    let newest = stretches((0..history.len()).map(status)).into_iter().next();
+    let stretch = flaky_stretch(history.len(), status, newest.as_ref()).or(newest)?;
+    stretch.first_good.filter(|good| row <= *good)?;
+    claim(&stretch, history.len(), status, observations, confidence)
+}
+
 /// The newest commit at which the test is flaky, as a stretch, if it is newer than the passes after the newest other failure.
 fn flaky_stretch(
     rows: usize,
@@ -171,6 +191,21 @@ mod tests {
         assert_eq!(mixed[0], row(0, "4/9", "fixed? 1 of 7 runs"));
         assert_eq!(mixed[1], row(2, "3/6", "not fixed, fails again"));
         assert_eq!(found(&["fp", "p"]), [], "no commit since passed only");
+    }
+
+    #[test]
+    fn a_claim_at_a_commit() {
+        let of = |newest_first: &[&str], row: usize| {
+            at(&history(newest_first), row, Confidence::HIGH).map(|claim| words(&claim))
+        };
+        assert_eq!(of(&["", "ff", "p"], 0), Some("fixed? 0 of 6 runs".into()), "it has no verdict yet");
+        assert_eq!(of(&["", "p", "", "ff", "p"], 0), Some("fixed? 1 of 6 runs".into()));
+        assert_eq!(of(&["p", "ppp", "", "ff"], 1), Some("fixed? 4 of 6 runs".into()));
+        assert_eq!(of(&["pf", "p", "f"], 0), Some("not fixed, fails again".into()));
+        assert_eq!(of(&["f", "p"], 0), None);
+        assert_eq!(of(&["p", "f", "p"], 2), None, "it was newer");
+        assert_eq!(of(&["", "fp", "p", "p"], 0), Some("fixed? 0 of 36 runs".into()));
+        assert_eq!(of(&["", "p"], 0), None);
     }
 
     #[test]

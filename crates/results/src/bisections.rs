@@ -7,20 +7,16 @@ use std::path::{Path, PathBuf};
 
 use belief::Tally;
 use belief::bisect::{Record, Step, Why};
-use fsx::publish::Durability;
 use model::{BranchRef, CommitId, ResultKey};
 use serde::{Deserialize, Serialize};
 
+pub use crate::records::is_id;
+use crate::records::{self, ID_MAX, id_end};
+
 /// The directory of the records, in the output directory.
 pub const DIRECTORY: &str = "bisect";
-/// The size limit of a record in bytes.
-const SIZE_MAX: u64 = 16 << 20;
-/// The maximum number of records that are read.
-const FILES_MAX: usize = 10_000;
 /// The maximum number of runs in a record.
 const RUNS_MAX: u64 = 100_000;
-/// The maximum length of an id.
-const ID_MAX: usize = 100;
 
 /// The record of a bisection on the farm.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -102,22 +98,6 @@ pub fn id(test: &ResultKey, base: &CommitId, head: &CommitId) -> String {
     format!("{}-{}{}", base.short(), head.short(), id_end(test))
 }
 
-/// The end of the ids of a test.
-fn id_end(test: &ResultKey) -> String {
-    // FNV-1a: the id is the same on all machines and in all versions.
-    let hash = test.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("-{:08x}", hash >> 32)
-}
-
-/// Whether the text can be the id of a bisection.
-#[must_use]
-pub fn is_id(text: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    !text.is_empty() && text.len() <= ID_MAX && text.bytes().all(allowed)
-}
-
 /// The file of a record.
 #[must_use]
 pub fn path(output_dir: &Path, id: &str) -> PathBuf {
@@ -132,25 +112,17 @@ pub fn text(record: &BisectionRecord) -> String {
 
 /// Writes the text of a record.
 pub fn write(output_dir: &Path, id: &str, text: &str) -> Result<(), fsx::Error> {
-    fsx::own::create_dir_all(&output_dir.join(DIRECTORY))?;
-    fsx::publish::file(&path(output_dir, id), text, Durability::Synced)
+    records::write(&path(output_dir, id), text)
 }
 
 /// One record; `None` if there is none. The error is one line.
 pub fn read(output_dir: &Path, id: &str) -> Result<Option<BisectionRecord>, String> {
-    let path = path(output_dir, id);
-    let problem = |reason: &dyn std::fmt::Display| format!("{}: not read: {reason}", path.display());
     if !is_id(id) {
         return Ok(None);
     }
-    let text = match fsx::own::read_to_string(&path, SIZE_MAX) {
-        Ok(text) => text,
-        Err(error) if error.is_not_found() => return Ok(None),
-        Err(error) => return Err(problem(&error)),
-    };
-    let record: BisectionRecord = serde_json::from_str(&text).map_err(|error| problem(&error))?;
-    record.check(id).map_err(|error| problem(&error))?;
-    Ok(Some(record))
+    records::read(&path(output_dir, id), |record: &BisectionRecord| {
+        record.check(id).map_err(|error| error.to_string())
+    })
 }
 
 /// The records of an output directory, newest first.
@@ -170,19 +142,14 @@ pub fn of_test(output_dir: &Path, test: &ResultKey) -> Vec<BisectionRecord> {
 
 fn read_all(output_dir: &Path, is_wanted: impl Fn(&str) -> bool) -> BisectionRecords {
     let mut found = BisectionRecords::default();
-    let entries = match fsx::own::list(&output_dir.join(DIRECTORY)) {
-        Ok(entries) => entries,
-        Err(error) => {
-            // The directory is created by the first bisection.
-            if !error.is_not_found() {
-                found.problems.push(error.to_string());
-            }
+    let ids = match records::ids(&output_dir.join(DIRECTORY)) {
+        Ok(ids) => ids,
+        Err(problem) => {
+            found.problems.push(problem);
             return found;
         }
     };
-    let names = entries.iter().filter(|entry| entry.path.extension().is_some_and(|ending| ending == "json"));
-    let ids = names.filter_map(|entry| entry.path.file_stem()?.to_str()).filter(|id| is_wanted(id));
-    for id in ids.take(FILES_MAX) {
+    for id in ids.iter().filter(|id| is_wanted(id)) {
         match read(output_dir, id) {
             Ok(record) => found.records.extend(record),
             Err(problem) => found.problems.push(problem),

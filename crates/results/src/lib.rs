@@ -6,6 +6,7 @@
 
 pub mod bisections;
 pub mod branch_file;
+pub mod claims;
 pub mod codec;
 mod db;
 mod directory;
@@ -29,6 +30,7 @@ mod packs;
 mod peek;
 pub mod pushes;
 mod reader;
+mod records;
 pub mod requests;
 pub mod retention;
 mod segment;

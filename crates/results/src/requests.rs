@@ -49,6 +49,10 @@ pub enum RequestKind {
     Bisect(Bisect),
     /// End the bisection with this id.
     CancelBisection(String),
+    /// Run a test at the tip of a branch until its fix is believed.
+    Believe(Believe),
+    /// End the claim with this id.
+    CancelBelieve(String),
 }
 
 /// A test at a commit.
@@ -58,6 +62,17 @@ pub struct Rerun {
     pub commit: CommitId,
     /// The test.
     pub key: ResultKey,
+}
+
+/// A test that failed on a branch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Believe {
+    /// The branch.
+    pub branch: BranchRef,
+    /// The test.
+    pub key: ResultKey,
+    /// The confidence in percent.
+    pub confidence: u8,
 }
 
 /// A test that fails on a branch.

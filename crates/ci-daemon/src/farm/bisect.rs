@@ -20,16 +20,16 @@ use crate::plan::{self, Input, JobRef, PlannedJob, Purpose};
 use crate::requests::TakenRequest;
 use crate::watch::fetch_loop::View;
 
-/// What a bisection sees of the farm.
-struct FarmBench<'a> {
-    view: &'a View,
+/// What a bisection or a claim sees of the farm.
+pub(super) struct FarmBench<'a> {
+    pub(super) view: &'a View,
     /// Made when it is needed: it has the commits of all branches.
     input: OnceCell<Input>,
-    verdicts: &'a RecordedVerdicts,
+    pub(super) verdicts: &'a RecordedVerdicts,
 }
 
 impl<'a> FarmBench<'a> {
-    fn new(view: &'a View, verdicts: &'a RecordedVerdicts) -> Self {
+    pub(super) fn new(view: &'a View, verdicts: &'a RecordedVerdicts) -> Self {
         Self { view, input: OnceCell::new(), verdicts }
     }
 }
@@ -94,7 +94,7 @@ impl Farm {
     }
 
     /// The number of slots without work.
-    fn idle(&self) -> usize {
+    pub(super) fn idle(&self) -> usize {
         let busy = self.batches.len() + self.choir.pending_len();
         placement::slots(&self.view.config).len().saturating_sub(busy)
     }

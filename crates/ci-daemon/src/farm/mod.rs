@@ -4,6 +4,7 @@
 //! The farm does not write results and does not start processes. It submits jobs to the scheduler and returns
 //! [`Command`]s for everything else, which the publisher carries out.
 
+mod believe;
 mod bisect;
 mod status;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use results::requests::{RequestKind, Rerun};
 pub use self::status::Identity;
 pub use self::unconfirmed::{Unconfirmed, unconfirmed};
 pub use self::verdicts::RecordedVerdicts;
+use crate::believe::Claims;
 use crate::bisect::Bisections;
 use crate::executor::placement;
 use crate::executor::run::{BatchProgress, ExecutorEvent};
@@ -57,6 +59,7 @@ pub struct Farm {
     ended: EndedJobs,
     reruns: Reruns,
     bisections: Bisections,
+    claims: Claims,
     /// Whether something happened that a bisection may use.
     bisect_now: bool,
     /// Requests about tests that no fetched branch has, while branches are still being fetched.
@@ -115,6 +118,13 @@ pub enum Command {
         /// The text of the record.
         text: String,
     },
+    /// Write the record of a claim.
+    WriteClaim {
+        /// Its id.
+        id: String,
+        /// The text of the record.
+        text: String,
+    },
 }
 
 /// Why a rerun is refused.
@@ -146,6 +156,7 @@ impl Farm {
             ended: EndedJobs::default(),
             reruns: Reruns::default(),
             bisections: Bisections::default(),
+            claims: Claims::default(),
             bisect_now: true,
             waiting: Vec::new(),
             alone: Arc::default(),
@@ -167,6 +178,7 @@ impl Farm {
         self.drop_stale_reruns();
         self.replan(history);
         self.bisect_now = true;
+        self.claims.view_changed();
         let waiting = std::mem::take(&mut self.waiting);
         waiting.into_iter().flat_map(|request| self.request(request)).collect()
     }
@@ -177,7 +189,7 @@ impl Farm {
         let wanted: HashSet<&CommitId> =
             branches.flat_map(|branch| branch.commits.iter().map(|commit| &commit.id)).collect();
         self.reruns.keep_commits(|commit| wanted.contains(commit));
-        if !self.reruns.is_empty() {
+        if !self.reruns.is_empty() || !self.claims.is_empty() {
             self.choir.remove_where(|job| {
                 let commit = &job.payload.commit;
                 job.payload.purpose != Purpose::First
@@ -274,12 +286,18 @@ impl Farm {
             RequestKind::Unlist(branch) => self.unlist(branch.clone(), file),
             RequestKind::Bisect(_) => self.begin_bisection(request),
             RequestKind::CancelBisection(id) => self.cancel_bisection(id, file),
+            RequestKind::Believe(_) => self.begin_claim(request),
+            RequestKind::CancelBelieve(id) => self.cancel_claim(id, file),
         }
     }
 
     fn job_ended(&mut self, end: End<Arc<PlannedJob>>) -> Vec<Command> {
         self.ended.push(&end);
         self.bisect_now = true;
+        if matches!(end.payload.purpose, Purpose::Believe { .. }) {
+            self.claim_run_ended(&end);
+            return Vec::new();
+        }
         if end.payload.purpose != Purpose::First {
             return self.rerun_ended(&end);
         }
@@ -333,6 +351,7 @@ impl Farm {
             }
             ExecutorEvent::Verdict { job, verdict, crash, alone, .. } => {
                 self.bisections.attempted(&job.name());
+                self.claims.attempted(&job, &verdict);
                 let outcome = belief::Outcome::of(verdict.status(), verdict.reason(), crash.as_deref());
                 if job.purpose == Purpose::First && matches!(verdict, Verdict::Failed { .. }) {
                     let times = self.view.config.top.confirm_failures;

@@ -68,6 +68,11 @@ pub enum Purpose {
     Check,
     /// A run of a bisection.
     Bisect,
+    /// A run that supports the claim that a failure is fixed.
+    Believe {
+        /// A number of its own.
+        run: u32,
+    },
 }
 
 /// The name of a job.
@@ -89,6 +94,7 @@ impl Purpose {
             Self::Requested => " (requested)",
             Self::Check => " (checking)",
             Self::Bisect => " (bisecting)",
+            Self::Believe { .. } => " (believing)",
         }
     }
 }
@@ -127,6 +133,8 @@ impl PlannedJob {
             Purpose::Confirm | Purpose::Requested | Purpose::Check => " again".into(),
             // No other test disturbs it.
             Purpose::Bisect => format!(" bisecting {}", self.subtest),
+            // Each run has a VM of its own.
+            Purpose::Believe { run } => format!(" believing {} {run}", self.subtest),
         };
         format!("{} {}@{kernel}@{}{suffix}{alone}", self.commit, unit.test, env.join(","))
     }

@@ -31,6 +31,7 @@ use model::{
     BisectStart, BranchRef, CommitId, GroupName, NameError, RepoName, ResultKey, Share, StoreKernel,
     SubtestName,
 };
+pub use reruns::FIRST;
 
 /// The recorded verdicts. The planner reads those of a commit once, when it first considers the commit.
 pub trait Verdicts {

@@ -178,8 +178,8 @@ impl JobAttempts {
     }
 }
 
-/// The value of a requested rerun and of a run of a bisection, which precedes every other job of the same user.
-const FIRST: i64 = i64::MIN;
+/// The value of a requested rerun and of a run of a bisection or claim, which precedes every other job of the same user.
+pub const FIRST: i64 = i64::MIN;
 
 #[cfg(test)]
 mod tests {

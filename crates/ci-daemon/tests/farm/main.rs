@@ -1,5 +1,6 @@
 //! The daemon as a process, with a real repository and a fake `ktest`.
 
+mod believe;
 mod bisect;
 mod chaos;
 mod daemon;

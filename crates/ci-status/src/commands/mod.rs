@@ -1,6 +1,7 @@
 //! The commands, one module each: convert arguments to an [`Answer`].
 
 pub mod artifacts;
+pub mod believe;
 pub mod bisect;
 pub mod branches;
 pub mod compare;

@@ -54,8 +54,11 @@ impl Batch<'_> {
                 ("rerun", None, Some(commit.as_str()), Some(key.as_str()))
             }
             RequestKind::Unlist(branch) => ("unlist", Some(branch.to_string()), None, None),
-            // The record of the bisection says who requested it.
-            RequestKind::Bisect(_) | RequestKind::CancelBisection(_) => return Ok(()),
+            // The record of the bisection or of the claim says who requested it.
+            RequestKind::Bisect(_)
+            | RequestKind::CancelBisection(_)
+            | RequestKind::Believe(_)
+            | RequestKind::CancelBelieve(_) => return Ok(()),
         };
         self.run(
             "INSERT INTO request (at, kind, account, branch, sha, test, file) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",

@@ -3,6 +3,7 @@
 #   fail   every subtest fails, and leaves artifacts
 #   flaky  the first run of the commit ends with an infrastructure error after its first subtest
 #   first  the first run of each subtest fails
+#   late   the third run of each subtest fails, and those after it
 #   busy   the first run of the subtest a fails, next to a run of the subtest x
 #   stop   the first run of the commit is stopped by a signal after a heartbeat
 #   links  the files of a subtest are links to FAKE/secret, and a FIFO
@@ -102,6 +103,9 @@ for subtest in "${subtests[@]}"; do
 		status='"Failed","reason":"too slow"'
 	fi
 	[[ ! -e $fake/broken ]] || status='"Failed","reason":"broken"'
+	if [[ $mode == *late* && $(grep -cFx "$commit $test $subtest" "$fake/ran") -ge 3 ]]; then
+		status='"Failed","reason":"mode says so"'
+	fi
 	if [[ $mode == *fail* ]]; then
 		status='"Failed","reason":"mode says so"'
 		mkdir "$out/$dir/artifacts"

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use model::{CommitId, StatusSnapshot};
 use results::Reader;
 use results::bisections::BisectionRecord;
+use results::claims::ClaimRecord;
 use rustix::process::{Pid, Signal, kill_process};
 use spawn::{Child, Cmd, Exit, Stream};
 use tempfile::TempDir;
@@ -128,6 +129,24 @@ impl Farm {
         self.write("data/requests/.bisect", &text, 0o644);
         let directory = self.path("data/requests");
         std::fs::rename(directory.join(".bisect"), directory.join("bisect.json")).unwrap();
+    }
+
+    /// Writes a request as `ci-status believe` does. The branch is `u/next`.
+    pub fn ask_believe(&self, key: &str, confidence: u8) {
+        let branch = r#"{"user":"u","branch":"next"}"#;
+        let text = format!(
+            r#"{{"version":1,"believe":{{"branch":{branch},"key":"{key}","confidence":{confidence}}}}}"#
+        );
+        self.write("data/requests/.believe", &text, 0o644);
+        let directory = self.path("data/requests");
+        std::fs::rename(directory.join(".believe"), directory.join("believe.json")).unwrap();
+    }
+
+    /// The records of the claims.
+    pub fn claims(&self) -> Vec<ClaimRecord> {
+        let found = results::claims::list(&self.path("data"));
+        assert!(found.problems.is_empty(), "{:?}", found.problems);
+        found.records
     }
 
     /// The records of the bisections.

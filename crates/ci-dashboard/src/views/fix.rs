@@ -10,7 +10,7 @@ use results::BranchEntry;
 use super::Context;
 
 /// The maximum number of attempts at commits that a page reads. Further fixes are shown without the number of their runs.
-const READS_MAX: usize = 500;
+const READS_MAX: usize = 200;
 
 /// The words at the first commit that passes, and their style class: only a fix that is believed is green.
 pub fn change_words(claim: Option<&FixClaim>) -> (String, &'static str) {

@@ -110,7 +110,7 @@
     for (const old of all(".at")) old.classList.remove("at");
     row.classList.add("at");
     row.scrollIntoView({ block: "nearest" });
-    $("a[href]", row)?.focus({ preventScroll: true });
+    ($("[data-open]", row) ?? $("a[href]", row))?.focus({ preventScroll: true });
   };
   const step = (by) => {
     const list = rows();

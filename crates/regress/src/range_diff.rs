@@ -15,6 +15,9 @@ use crate::{CommitStatuses, Names};
 /// The maximum number of broken or fixed tests that are named for a commit.
 const NAMED_MAX: usize = 20;
 
+/// How many commits more than in an old version that is tested to its end are tested in the new one.
+const MORE: usize = 10;
+
 /// Results, which are quick to read.
 pub trait PushResults {
     /// The statuses of a commit; `None` if it has no results.
@@ -221,13 +224,18 @@ fn rows(push: &Push, listed: &[BranchEntry], results: &impl PushResults) -> (Vec
     let tested = listed
         .iter()
         .map(|entry| (entry.counts.total() > 0).then(|| results.statuses(&entry.commit)).flatten());
-    let usual = expected_tests(tested);
+    let old = push.old_commits().map(|commit| results.statuses(commit));
+    let usual = expected_tests(old.chain(tested));
     let listed: HashSet<&CommitId> = listed.iter().map(|entry| &entry.commit).collect();
     let mut left = Vec::new();
     let mut rows: Vec<PairRow> = Vec::new();
+    let depth = tested_depth(push, results);
+    let mut below = push.pairs.iter().filter(|pair| pair.new.is_some()).count();
     // From the oldest commit: one after a tested one is tested, too.
     let mut is_tested = false;
     for pair in push.pairs.iter().rev() {
+        is_tested |= below <= depth;
+        below -= usize::from(pair.new.is_some());
         let of = |commit: &Option<CommitId>| commit.as_ref().and_then(|commit| results.statuses(commit));
         let (old, new) = (of(&pair.old), of(&pair.new));
         is_tested |= pair.new.is_some() && (old.is_some() || new.is_some());
@@ -257,6 +265,14 @@ fn rows(push: &Push, listed: &[BranchEntry], results: &impl PushResults) -> (Vec
     (rows, left)
 }
 
+/// The number of commits from the tip that are tested for sure: as many as in the old version. If all of that are tested, it did not
+/// reach the limit of the configuration, and some more are.
+fn tested_depth(push: &Push, results: &impl PushResults) -> usize {
+    let tested: Vec<bool> = push.old_commits().map(|commit| results.statuses(commit).is_some()).collect();
+    let depth = tested.iter().rposition(|tested| *tested).map_or(0, |last| last + 1);
+    if depth > 0 && depth == tested.len() { depth + MORE } else { depth }
+}
+
 fn counts(of: &CommitStatuses) -> Counts {
     of.statuses.iter().copied().collect()
 }
@@ -282,6 +298,12 @@ fn is_same(one: &Names, other: &Names) -> bool {
 }
 
 impl PairRow {
+    /// The counts to show: those of the new commit, or of the old one if it is gone.
+    #[must_use]
+    pub fn shown_counts(&self) -> Option<&Counts> {
+        self.new_counts.as_ref().or(self.old_counts.as_ref().filter(|_| self.commit.new.is_none()))
+    }
+
     /// What became of the commit.
     #[must_use]
     pub fn mark(&self) -> Mark {

@@ -254,7 +254,7 @@ fn row(links: Links<'_>, at: &BranchRef, pair: &PairRow) -> Row {
         old,
         new: commit.new.as_ref().map(|new| side(links, at, new, true)),
         subject: crate::page::subject(&commit.subject, SUBJECT_MAX),
-        counts: pair.new_counts.as_ref().or(pair.old_counts.as_ref()).map(count_items).unwrap_or_default(),
+        counts: pair.shown_counts().map(count_items).unwrap_or_default(),
         results: match pair.results {
             Some(PairResults::Kept) => "results kept",
             Some(PairResults::Ran) => "ran",

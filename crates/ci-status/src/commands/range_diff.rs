@@ -94,7 +94,7 @@ fn row(table: &mut Table, pair: &PairRow) {
         Some(PairResults::NotTested) => "not tested",
         None => "",
     };
-    let counts = pair.new_counts.as_ref().or(pair.old_counts.as_ref());
+    let counts = pair.shown_counts();
     let counts = counts.map(|counts| anstream::adapter::strip_str(&text::counts(counts)).to_string());
     let id = |id: Option<&model::CommitId>| Cell::left(id.map_or("", |id| id.short())).styled(text::COMMIT);
     table.row([

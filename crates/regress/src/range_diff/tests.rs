@@ -119,6 +119,21 @@ fn commits_that_are_not_tested_are_not_left_to_run() {
 }
 
 #[test]
+fn a_new_commit_below_the_others_is_tested_like_them() {
+    let results = Fake::new(&[("a", "pp")]);
+    let pairs = vec![pair(Mark::Kept, "a", "A"), pair(Mark::New, "", "n")];
+    let view = view(&results, pairs, 0, &["A", "n"]);
+    assert_eq!((view.to_run, view.tests_left), (2, 4));
+    // The limit of the configuration is not known: a base that moved has many commits.
+    let mut names = vec!["A".to_owned()];
+    names.extend((0..99).map(|at| format!("n{at}")));
+    let mut pairs = vec![pair(Mark::Kept, "a", "A")];
+    pairs.extend(names[1..].iter().map(|name| pair(Mark::New, "", name)));
+    let listed: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert_eq!(self::view(&results, pairs, 0, &listed).to_run, 1 + MORE);
+}
+
+#[test]
 fn an_earlier_push_has_nothing_left_to_run() {
     let results = Fake::new(&[("b", "pp")]);
     let pushes = pushes(vec![pair(Mark::Kept, "b", "B")], 0);

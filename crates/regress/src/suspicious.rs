@@ -13,7 +13,7 @@ use results::json::SuspicionRow;
 
 mod search;
 
-pub use search::{Columns, Compared, Search, Source};
+pub use search::{Columns, Compared, PASSES_READ, Search, Source};
 
 /// Medians below this are not compared, because the start and the end of the test dominate them.
 pub const LEAST: Duration = Duration::from_secs(3);
@@ -36,6 +36,8 @@ pub enum Suspicion {
         now: Duration,
         /// The durations of earlier passes.
         before: Typical,
+        /// Whether they are those of all branches, because this one has too few.
+        on_any_branch: bool,
     },
     /// Passed before, and is skipped now.
     Skipped {
@@ -61,9 +63,10 @@ impl Suspicion {
 impl fmt::Display for Suspicion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Faster { now, before: Typical { median, passes } } => {
+            Self::Faster { now, before: Typical { median, passes }, on_any_branch } => {
                 let (now, median) = (now.as_secs_f32(), median.as_secs_f32());
-                write!(f, "passed in {now:.1} s, median of the {passes} passes before: {median:.1} s")
+                let place = if *on_any_branch { " on all branches" } else { "" };
+                write!(f, "passed in {now:.1} s, median of the {passes} passes before{place}: {median:.1} s")
             }
             Self::Skipped { reason: Some(reason) } => write!(f, "skipped, passed before: {reason}"),
             Self::Skipped { reason: None } => f.write_str("skipped, passed before"),

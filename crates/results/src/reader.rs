@@ -431,6 +431,15 @@ impl Reader {
         self.database.query(|database| db::recent::recent_runs(database, most, each));
     }
 
+    /// The newest passes of a test at commits of any branch that started before its result at this commit, at most `most`. Reads the
+    /// database; without one, there are none.
+    #[must_use]
+    pub fn passes_before(&self, commit: &CommitId, entry: &TestEntry, most: usize) -> Vec<RecentRun> {
+        let Some(started) = entry.decisive.started else { return Vec::new() };
+        let find = |database: &_| db::past::passes_before(database, &entry.key, commit, started, most);
+        self.database.query(find).unwrap_or_default()
+    }
+
     pub(crate) fn durations_blob(&self) -> Result<codec::DurationsBlob> {
         let path = self.layout.durations();
         let Some(bytes) = files::read_aligned(&path)? else { return Ok(codec::DurationsBlob::default()) };

@@ -3,8 +3,10 @@
 use std::cell::OnceCell;
 
 use model::{CommitId, ResultKey, StatusSnapshot};
-use regress::suspicious::{Columns, Compared, Search, Source, SuspiciousPass, earlier, is_complete};
-use results::{BranchEntry, CommitResults, TestEntry};
+use regress::suspicious::{
+    Columns, Compared, PASSES_READ, Search, Source, SuspiciousPass, earlier, is_complete,
+};
+use results::{BranchEntry, CommitResults, RecentRun, TestDuration, TestEntry};
 
 use super::Context;
 use crate::filter::Filter;
@@ -21,6 +23,14 @@ impl Source for Context<'_> {
 
     fn entry(&self, commit: &CommitId, key: &ResultKey) -> Option<TestEntry> {
         self.store.reader().entry(commit, key).ok()?
+    }
+
+    fn means(&self) -> Vec<TestDuration> {
+        self.store.reader().durations().unwrap_or_default()
+    }
+
+    fn past(&self, commit: &CommitId, entry: &TestEntry) -> Vec<RecentRun> {
+        self.store.reader().passes_before(commit, entry, PASSES_READ)
     }
 }
 

@@ -9,10 +9,13 @@ use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName
 use regex::Regex;
 use regress::eta::expected_slots;
 use regress::range_diff::{PushResults, RangeDiffView};
-use regress::suspicious::{Columns, Source};
+use regress::suspicious::{Columns, PASSES_READ, Source};
 use regress::{CommitStatuses, Names};
 use results::json::{ArtifactRow, FlakyRow};
-use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, Reader, Resolved, Statuses, TestEntry};
+use results::{
+    BranchEntry, CommitResults, HistoryEntry, LogKind, Reader, RecentRun, Resolved, Statuses, TestDuration,
+    TestEntry,
+};
 
 use super::{Backend, LogContent};
 use crate::problem::Problem;
@@ -152,5 +155,13 @@ impl Source for Local {
 
     fn entry(&self, commit: &CommitId, key: &ResultKey) -> Option<TestEntry> {
         self.reader.entry(commit, key).ok()?
+    }
+
+    fn means(&self) -> Vec<TestDuration> {
+        self.reader.durations().unwrap_or_default()
+    }
+
+    fn past(&self, commit: &CommitId, entry: &TestEntry) -> Vec<RecentRun> {
+        self.reader.passes_before(commit, entry, PASSES_READ)
     }
 }

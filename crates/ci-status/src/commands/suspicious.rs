@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use model::{CommitId, ResultKey, Status};
 use regress::suspicious::{Columns, Compared, Search, Source, earlier, from_base, is_complete};
 use results::json::SuspicionRow;
-use results::{BranchEntry, CommitResults, TestEntry};
+use results::{BranchEntry, CommitResults, RecentRun, TestDuration, TestEntry};
 
 use crate::backend::all_branches;
 use crate::context::Context;
@@ -39,6 +39,14 @@ impl Source for Read<'_> {
             None => self.others?.entry(commit, key),
         }
     }
+
+    fn means(&self) -> Vec<TestDuration> {
+        self.others.map(Source::means).unwrap_or_default()
+    }
+
+    fn past(&self, commit: &CommitId, entry: &TestEntry) -> Vec<RecentRun> {
+        self.others.map(|others| others.past(commit, entry)).unwrap_or_default()
+    }
 }
 
 /// The suspicious passes of a commit compared with the commits before it on the first branch that lists it.
@@ -49,8 +57,7 @@ pub(super) fn of_commit(context: &Context, now: &CommitResults) -> Result<Vec<Su
     let listing = listing(context, &now.commit)?;
     let row = listing.iter().position(|entry| entry.commit == now.commit);
     let older = row.map(|row| earlier(&listing, row)).unwrap_or_default();
-    let Some(before) = older.first() else { return Ok(Vec::new()) };
-    let before = context.backend.commit(before)?;
+    let before = older.first().map(|before| context.backend.commit(before)).transpose()?.flatten();
     find(context, now, before.as_ref(), &older)
 }
 

@@ -3,19 +3,23 @@
 //! It compares columns (names, statuses, durations) of a commit with those of older ones, and reads in full only the
 //! few results that may be suspicious, so that a page with many commits stays cheap.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use model::{CommitId, ResultKey, Status};
-use results::{CommitResults, TestEntry};
+use results::{CommitResults, RecentRun, TestDuration, TestEntry};
 
 use super::{PASSES_LEAST, PASSES_MOST, Pass, Suspicion, SuspiciousPass, Typical, is_fraction};
 use crate::{CommitStatuses, Names};
 
 /// The minimum number of passes that take at least as long as their median.
 const MAJORITY: usize = PASSES_LEAST.div_ceil(2);
+
+/// The number of passes at commits of any branch that are read: most hosts of a farm run a test sooner or later.
+pub const PASSES_READ: usize = 10 * PASSES_MOST;
 
 /// The columns of one commit.
 #[derive(Debug, Clone)]
@@ -95,6 +99,14 @@ pub trait Source {
     fn columns(&self, commit: &CommitId) -> Option<Columns>;
     /// The result of a test at a commit.
     fn entry(&self, commit: &CommitId, key: &ResultKey) -> Option<TestEntry>;
+    /// The mean duration of each test over all branches, if that is known.
+    fn means(&self) -> Vec<TestDuration> {
+        Vec::new()
+    }
+    /// The newest passes of a test at commits of any branch that started before the result at this commit, at most [`PASSES_READ`].
+    fn past(&self, _commit: &CommitId, _entry: &TestEntry) -> Vec<RecentRun> {
+        Vec::new()
+    }
 }
 
 /// A commit to search, and the commits that it is compared with.
@@ -125,13 +137,15 @@ pub struct Search<S> {
     sets: Vec<(Names, Rc<[usize]>)>,
     /// The longest pass of each test in all columns that were read, by number.
     longest: Vec<Duration>,
+    /// The mean duration of each test over all branches, once it is needed.
+    means: OnceCell<HashMap<ResultKey, Duration>>,
 }
 
 impl<S: Source> Search<S> {
     /// A search that reads from `source` and checks at most `limit` results in full.
     pub fn new(source: S, limit: usize) -> Self {
         let (loaded, ids, sets, longest) = (HashMap::new(), HashMap::new(), Vec::new(), Vec::new());
-        Self { source, limit, loaded, ids, sets, longest }
+        Self { source, limit, loaded, ids, sets, longest, means: OnceCell::new() }
     }
 
     /// The suspicious passes of a commit, among the tests for which `wanted` returns true, sorted by key.
@@ -147,6 +161,7 @@ impl<S: Source> Search<S> {
             .filter_map(|(commit, loaded)| Some((*commit, Rc::clone(loaded.as_ref()?))))
             .collect();
         keys.extend(self.faster(&now, &older));
+        keys.extend(self.faster_than_elsewhere(&now, &older));
         let keys: Vec<&str> = keys.into_iter().filter(|key| wanted(key)).take(self.limit).collect();
         self.limit -= keys.len();
         let check = |key: &str| {
@@ -202,6 +217,33 @@ impl<S: Source> Search<S> {
             .collect()
     }
 
+    /// The tests that have few older passes, and passed in a fraction of their mean duration over all branches.
+    fn faster_than_elsewhere<'a>(&self, now: &'a Loaded, older: &[(&CommitId, Rc<Loaded>)]) -> Vec<&'a str> {
+        let names = now.columns.names();
+        // Most commits have the same tests as older ones.
+        let has_same_tests = |(_, old): &(&CommitId, Rc<Loaded>)| Arc::ptr_eq(old.columns.names(), names);
+        if older.get(PASSES_LEAST - 1).is_some_and(has_same_tests) {
+            return Vec::new();
+        }
+        let means = self
+            .means
+            .get_or_init(|| self.source.means().into_iter().map(|test| (test.test, test.mean)).collect());
+        let is_short = |row: &Row<'_>| {
+            row.status == Status::Passed
+                && row.key.parse().is_ok_and(|key: ResultKey| {
+                    means.get(&key).is_some_and(|mean| is_fraction(row.duration, *mean))
+                })
+        };
+        let passes =
+            |at: usize| older.iter().filter(move |(_, old)| old.columns.passed_at(names, at).is_some());
+        now.columns
+            .rows()
+            .enumerate()
+            .filter(|(at, row)| is_short(row) && passes(*at).nth(PASSES_LEAST - 1).is_none())
+            .map(|(_, row)| row.key)
+            .collect()
+    }
+
     /// Why a test is suspicious, given its complete results.
     fn check(
         &self,
@@ -218,10 +260,15 @@ impl<S: Source> Search<S> {
                 Suspicion::Skipped { reason: now.decisive.reason }
             }
             Some(now) => {
-                let passes = self.passes(older, &key, now.decisive.host.as_ref());
-                let before = Typical::on(now.decisive.host.as_ref(), &passes)?;
+                let host = now.decisive.host.as_ref();
+                let passes = self.passes(older, &key, host);
+                let on_any_branch = passes.len() < PASSES_LEAST;
+                let pass = |RecentRun { host, duration }| Pass { host, duration };
+                let past = || self.source.past(compared.now, &now).into_iter().map(pass).collect();
+                let passes: Vec<Pass> = if on_any_branch { past() } else { passes };
+                let before = Typical::on(host, &passes)?;
                 let now = now.decisive.duration;
-                before.is_far_above(now).then_some(Suspicion::Faster { now, before })?
+                before.is_far_above(now).then_some(Suspicion::Faster { now, before, on_any_branch })?
             }
         };
         Some(SuspiciousPass { key, suspicion })

@@ -15,6 +15,7 @@ pub mod history;
 pub mod inherit;
 mod log;
 mod notes;
+pub mod past;
 mod query;
 mod read;
 pub mod recent;

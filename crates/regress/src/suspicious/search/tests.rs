@@ -119,6 +119,57 @@ fn each_suspicion() {
     assert_eq!(results.lines(1, true), Vec::<String>::new());
 }
 
+/// A farm on which the tests of other branches passed in these times.
+struct WithPast<'a>(&'a Results, &'a [(&'a str, u64)]);
+
+impl Source for WithPast<'_> {
+    fn columns(&self, commit: &CommitId) -> Option<Columns> {
+        self.0.columns(commit)
+    }
+
+    fn entry(&self, commit: &CommitId, key: &ResultKey) -> Option<TestEntry> {
+        self.0.entry(commit, key)
+    }
+
+    fn means(&self) -> Vec<TestDuration> {
+        let sum: u64 = self.1.iter().map(|(_, seconds)| seconds).sum();
+        let mean = Duration::from_secs(sum / self.1.len().max(1) as u64);
+        vec![TestDuration { test: "x.soak".parse().unwrap(), mean, nr: 1, passed: 1, failed: 0 }]
+    }
+
+    fn past(&self, _: &CommitId, _: &TestEntry) -> Vec<RecentRun> {
+        let run = |(host, seconds): &(&str, u64)| RecentRun {
+            host: host.parse().ok(),
+            duration: Duration::from_secs(*seconds),
+        };
+        self.1.iter().map(run).collect()
+    }
+}
+
+#[test]
+fn the_first_run_on_a_branch_is_compared_with_other_branches() {
+    let found = |past: &[(&str, u64)], here: &[u64]| {
+        let commit = |seconds: &u64| vec![on("f1", entry("x.soak", Status::Passed, *seconds))];
+        let results = Results::new(here.iter().map(commit).collect());
+        let ids: Vec<&CommitId> = results.0.iter().map(|results| &results.commit).collect();
+        let compared = Compared { now: ids[0], older: &ids[1..], complete: true };
+        let source = WithPast(&results, past);
+        let found = Search::new(source, 9).find(compared, |_| true);
+        found.first().map(|pass| pass.suspicion.to_string())
+    };
+    let soak = [("f1", 600); 5];
+    let words = "passed in 3.0 s, median of the 5 passes before on all branches: 600.0 s";
+    assert_eq!(found(&soak, &[3]).as_deref(), Some(words));
+    assert_eq!(found(&soak, &[3, 600, 590]).as_deref(), Some(words), "two passes are too few");
+    assert_eq!(found(&soak, &[90]), None);
+    assert_eq!(found(&soak[1..], &[3]), None);
+    assert_eq!(found(&[("g1", 600); 9], &[3]), None, "other hosts may be much slower");
+    assert_eq!(found(&[("f2", 600); 5], &[3]).as_deref(), Some(words));
+    // The passes on the branch are enough: they count alone.
+    assert_eq!(found(&soak, &[3, 4, 4, 4, 4, 4]), None);
+    assert_eq!(found(&[], &[3]), None);
+}
+
 /// Durations of one test, newest commit first, and which of the newest commits are suspicious.
 #[test]
 fn durations_of_a_branch() {
@@ -248,7 +299,7 @@ fn naive(results: &Results, key: &ResultKey, complete: bool) -> Option<Suspicion
                 .collect();
             let before = Typical::on(new.decisive.host.as_ref(), &passes)?;
             let now = new.decisive.duration;
-            before.is_far_above(now).then_some(Suspicion::Faster { now, before })
+            before.is_far_above(now).then_some(Suspicion::Faster { now, before, on_any_branch: false })
         }
         _ => None,
     }

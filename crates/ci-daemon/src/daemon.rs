@@ -356,10 +356,7 @@ impl<'a> Parts<'a> {
                     self.executor_event(event).await;
                     changed = false;
                 }
-                (failures, inherited) = found(&mut left) => {
-                    self.handle(FarmEvent::Unconfirmed(failures)).await;
-                    self.handle(FarmEvent::Unchecked(inherited)).await;
-                }
+                found = found(&mut left) => self.continue_with(found).await,
                 _ = snapshots.tick() => {
                     self.snapshot_once();
                     service::alive();
@@ -513,6 +510,12 @@ impl<'a> Parts<'a> {
                 quota::Usage::new()
             })
         })
+    }
+
+    /// Confirms and checks what an earlier daemon left.
+    async fn continue_with(&mut self, (failures, inherited): (Vec<Unconfirmed>, Vec<JobRef>)) {
+        self.handle(FarmEvent::Unconfirmed(failures)).await;
+        self.handle(FarmEvent::Unchecked(inherited)).await;
     }
 
     /// What an earlier daemon left: failures to confirm, and inherited verdicts to check.

@@ -13,6 +13,7 @@ use fsx::clock::unix_seconds as now;
 use gitio::CommitInfo;
 use jobkit::{Choir, ChoirConfig, End, LogConfig, Shutdown};
 use model::{CommitId, StatusSnapshot};
+use results::bisections::{self, BisectionRecord};
 use results::{Error, Tuning, Writer};
 use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,6 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::audit::{AuditAction, AuditLog, Requester};
+use crate::bisect;
 use crate::executor::placement;
 use crate::executor::pool::ExecutorPool;
 use crate::executor::run::ExecutorEvent;
@@ -40,7 +42,7 @@ use crate::{build_check, quota, requests, retention, service};
 const REQUESTS: Duration = Duration::from_secs(1);
 /// The interval at which the status snapshot is written.
 const SNAPSHOT: Duration = Duration::from_secs(2);
-/// The interval at which expired results are removed.
+/// The interval at which expired results are removed, and first bad commits are chosen to be verified again.
 const RETENTION: Duration = Duration::from_secs(3600);
 /// The first cycle of `--once` waits for slow remotes up to their own time limits.
 const FIRST: Duration = Duration::from_secs(3600);
@@ -263,6 +265,14 @@ struct Inbox {
     events: mpsc::UnboundedReceiver<ExecutorEvent>,
 }
 
+/// The work of each hour, in the background.
+#[derive(Default)]
+struct HourlyTasks {
+    remover: Option<JoinHandle<()>>,
+    measuring: Option<JoinHandle<quota::Usage>>,
+    rechecks: Option<JoinHandle<Vec<BisectionRecord>>>,
+}
+
 /// The parts of the running daemon.
 struct Parts<'a> {
     once: bool,
@@ -332,12 +342,11 @@ impl<'a> Parts<'a> {
         let mut snapshots = ticks(SNAPSHOT);
         let mut requests = ticks(REQUESTS);
         let mut retention = ticks(RETENTION);
-        let mut remover: Option<JoinHandle<()>> = None;
-        let mut measuring: Option<JoinHandle<quota::Usage>> = None;
+        let mut hourly = HourlyTasks::default();
         if let Some(first) = self.first.take() {
             self.view_once(first).await;
         }
-        let records = results::bisections::list(self.publisher.writer().output_dir());
+        let records = bisections::list(self.publisher.writer().output_dir());
         self.farm.resume_bisections(records);
         self.farm.resume_claims(results::claims::list(self.publisher.writer().output_dir()));
         let mut left = Some(self.find_left());
@@ -357,22 +366,18 @@ impl<'a> Parts<'a> {
                     changed = false;
                 }
                 found = found(&mut left) => self.continue_with(found).await,
+                records = found(&mut hourly.rechecks) => self.farm.recheck(records),
                 _ = snapshots.tick() => {
                     self.snapshot_once();
                     service::alive();
                     changed = false;
                 }
                 _ = requests.tick() => self.requests_once(false).await,
-                usage = found(&mut measuring) => {
+                usage = found(&mut hourly.measuring) => {
                     self.usage = usage;
                     changed = false;
                 }
-                _ = retention.tick() => if remover.as_ref().is_none_or(JoinHandle::is_finished) {
-                    let keep = self.farm.view().config.top.keep_results_commits;
-                    remover = Some(tokio::spawn(retention::pass(self.publisher.writer().clone(), keep)));
-                    measuring = Some(self.measure());
-                    self.expire_pushes();
-                },
+                _ = retention.tick() => self.start_hourly(&mut hourly),
             }
             if !changed {
                 continue;
@@ -532,6 +537,19 @@ impl<'a> Parts<'a> {
             let failures = unconfirmed(&reader, &newest, config.top.confirm_failures);
             (failures, unchecked(&reader, &config, &commits))
         })
+    }
+
+    /// Starts the work of each hour.
+    fn start_hourly(&self, hourly: &mut HourlyTasks) {
+        if hourly.remover.as_ref().is_none_or(JoinHandle::is_finished) {
+            let keep = self.farm.view().config.top.keep_results_commits;
+            hourly.remover = Some(tokio::spawn(retention::pass(self.publisher.writer().clone(), keep)));
+            hourly.measuring = Some(self.measure());
+            self.expire_pushes();
+            let output_dir = self.publisher.writer().output_dir().to_path_buf();
+            let find = move || bisect::find_rechecks(&output_dir, now());
+            hourly.rechecks = (!self.once).then(|| tokio::task::spawn_blocking(find));
+        }
     }
 
     async fn end(&mut self, ending: &Ending) {

@@ -2,11 +2,12 @@
 //!
 //! ci-daemon writes the records and continues from them after a restart. Others only read them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use belief::Tally;
-use belief::bisect::{Record, Step, Why};
+use belief::bisect::{Record, State, Step, Why};
+use belief::{NamedCommits, Tally};
+use fsx::publish::Durability;
 use model::{BranchRef, CommitId, ResultKey};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,9 @@ pub struct BisectionRecord {
     /// The name of the request file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
+    /// The bisection with the first bad commit that this one verifies again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rechecks: Option<String>,
     /// The start, Unix seconds.
     pub begun: i64,
     /// Why nothing runs at present.
@@ -129,6 +133,59 @@ pub fn read(output_dir: &Path, id: &str) -> Result<Option<BisectionRecord>, Stri
 #[must_use]
 pub fn list(output_dir: &Path) -> BisectionRecords {
     read_all(output_dir, |_| true)
+}
+
+/// The file in the directory of the records with the number of first bad commits, and of those that did not hold.
+const NAMED: &str = "named";
+/// The time in seconds after which a first bad commit can be verified again.
+const RECHECK_AGE: i64 = 24 * 3600;
+
+/// The id of the bisection that verifies the result of another one again.
+#[must_use]
+pub fn recheck_id(id: &str) -> String {
+    format!("{id}-again")
+}
+
+/// The first bad commits that the farm named, and the records of those that are to be verified again now: the first and each
+/// hundredth after it, a day later.
+#[must_use]
+pub fn rechecks(found: &[BisectionRecord], now: i64) -> (NamedCommits, Vec<&BisectionRecord>) {
+    let of: HashMap<&str, &BisectionRecord> =
+        found.iter().filter_map(|record| Some((record.rechecks.as_deref()?, record))).collect();
+    let is_named = |record: &&BisectionRecord| {
+        record.rechecks.is_none() && matches!(record.record.state, State::Culprit { .. })
+    };
+    let mut records: Vec<&BisectionRecord> = found.iter().filter(is_named).collect();
+    records.sort_by_key(|record| (record.begun, &record.record.id));
+    let mut named = NamedCommits::default();
+    let mut due = Vec::new();
+    for record in records {
+        let is_chosen = named.name();
+        match of.get(record.record.id.as_str()).map(|again| &again.record.state) {
+            Some(State::NotConfirmed { .. }) => named.rechecked(false),
+            Some(_) => {}
+            None => {
+                let ended = record.begun.saturating_add(record.record.wall_s as i64);
+                if is_chosen && ended.saturating_add(RECHECK_AGE) <= now {
+                    due.push(record);
+                }
+            }
+        }
+    }
+    (named, due)
+}
+
+/// Writes the number of first bad commits.
+pub fn write_named(output_dir: &Path, named: &NamedCommits) -> Result<(), fsx::Error> {
+    let text = serde_json::to_string(named).unwrap_or_default();
+    fsx::publish::file(&output_dir.join(DIRECTORY).join(NAMED), &text, Durability::Cached)
+}
+
+/// Reads the number of first bad commits; `None` if there are none yet.
+#[must_use]
+pub fn read_named(output_dir: &Path) -> Option<NamedCommits> {
+    let text = fsx::own::read_to_string(&output_dir.join(DIRECTORY).join(NAMED), 4096).ok()?;
+    serde_json::from_str(&text).ok()
 }
 
 /// The records of a test, newest first. Those that cannot be read are left out.

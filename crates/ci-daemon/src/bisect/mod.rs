@@ -9,6 +9,7 @@ mod search;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
 use std::time::Duration;
 
 use belief::Tally;
@@ -80,6 +81,8 @@ pub struct Asked<'a> {
     pub account: Option<String>,
     /// The name of the request file.
     pub file: Option<String>,
+    /// The bisection with the first bad commit that is verified again.
+    pub rechecks: Option<String>,
     /// The job of the test at the tip of the branch.
     pub job: &'a PlannedJob,
     /// The commits of the branch, the tip first.
@@ -342,6 +345,18 @@ impl Running {
     }
 }
 
+/// Counts the first bad commits that the farm named, and finds those that are to be verified again. `now` in Unix seconds.
+pub fn find_rechecks(output_dir: &Path, now: i64) -> Vec<BisectionRecord> {
+    let found = bisections::list(output_dir).records;
+    let (named, due) = bisections::rechecks(&found, now);
+    if named.named > 0
+        && let Err(error) = bisections::write_named(output_dir, &named)
+    {
+        tracing::warn!("{error}");
+    }
+    due.into_iter().cloned().collect()
+}
+
 /// The wall time alone is no reason to write a record.
 fn without_wall(mut record: BisectionRecord) -> BisectionRecord {
     record.record.wall_s = 0.0;
@@ -372,7 +387,10 @@ fn record(asked: &Asked<'_>) -> Result<BisectionRecord, BisectError> {
     let none = Tally::default();
     Ok(BisectionRecord {
         record: Record {
-            id: bisections::id(&request.key, &range.base, &range.head),
+            id: match &asked.rechecks {
+                Some(id) => bisections::recheck_id(id),
+                None => bisections::id(&request.key, &range.base, &range.head),
+            },
             test: request.key.clone(),
             signature: signature.clone(),
             base: range.base,
@@ -390,6 +408,7 @@ fn record(asked: &Asked<'_>) -> Result<BisectionRecord, BisectError> {
         branch: request.branch.clone(),
         requested_by: asked.account.clone(),
         request: asked.file.clone(),
+        rechecks: asked.rechecks.clone(),
         begun: asked.now,
         waits_for: None,
         commits: chain.commits,

@@ -32,8 +32,8 @@ pub enum RangeError {
         /// The head.
         head: CommitId,
     },
-    /// The test has no failure after a pass.
-    #[error("no failure of the test follows a pass on this branch; give BASE..HEAD")]
+    /// The test does not fail on the branch.
+    #[error("the test fails at no commit of this branch; for a test that is only flaky, give BASE..HEAD")]
     NoRange,
 }
 
@@ -77,8 +77,8 @@ pub(super) fn chain(listed: &[CommitInfo], range: &BisectRange) -> Result<Chain,
     })
 }
 
-/// The range between the newest pass before the newest failures and the oldest of these failures, along first parents. `listed`
-/// has the tip first.
+/// The range between the newest pass before the newest failures and the oldest of these failures, along first parents. Without a
+/// pass, it begins before the oldest commit of the branch. `listed` has the tip first.
 pub(super) fn newest(
     listed: &[CommitInfo],
     status: impl Fn(&CommitId) -> Option<Status>,
@@ -92,11 +92,8 @@ pub(super) fn newest(
         next = info.parents.first().and_then(|parent| known.get(parent)).copied();
     }
     let found = stretches(line.iter().map(|id| status(id))).into_iter().next();
-    let good = found.as_ref().and_then(|stretch| stretch.last_good);
-    match (found, good) {
-        (Some(stretch), Some(good)) => {
-            Ok(BisectRange { base: line[good].clone(), head: line[stretch.first_bad].clone() })
-        }
-        _ => Err(RangeError::NoRange),
-    }
+    let stretch = found.ok_or(RangeError::NoRange)?;
+    let before_oldest = || known.get(line.last()?)?.parents.first();
+    let base = stretch.last_good.map(|good| line[good]).or_else(before_oldest).ok_or(RangeError::NoRange)?;
+    Ok(BisectRange { base: base.clone(), head: line[stretch.first_bad].clone() })
 }

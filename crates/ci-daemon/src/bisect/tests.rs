@@ -97,6 +97,7 @@ impl<F: Fn(u32, u32) -> Attempt> SimulatedFarm<F> {
         let entries = store.iter().map(|(name, entry)| (name.commit.clone(), entry.clone())).collect();
         let range = range.map(|(base, head)| BisectRange { base: commit(base), head: commit(head) });
         bisections.begin(&Asked {
+            rechecks: None,
             request: &Bisect { branch: "u/b".parse().unwrap(), key: key(), range },
             account: Some("kmo".into()),
             file: Some("r.json".into()),
@@ -392,7 +393,10 @@ fn requests_that_have_no_answer() {
     let none = SimulatedFarm::new(broken_by(6));
     none.run(HEAD);
     let error = none.begin(&mut Bisections::default(), None).unwrap_err().to_string();
-    assert_eq!(error, "no failure of the test follows a pass on this branch; give BASE..HEAD");
+    assert_eq!(
+        error,
+        "the test fails at no commit of this branch; for a test that is only flaky, give BASE..HEAD"
+    );
 }
 
 #[test]

@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use belief::bisect::State;
 use fsx::clock::unix_seconds;
 use model::{BisectStart, BranchRef, Status};
 use results::TestEntry;
-use results::bisections::{self, BisectionRecords};
+use results::bisections::{self, BisectionRecord, BisectionRecords};
 use results::notes::RequestEnd;
-use results::requests::{Bisect, RequestKind};
+use results::requests::{Bisect, BisectRange, RequestKind};
 
 use super::{Command, Farm, RecordedVerdicts};
 use crate::audit::Requester;
@@ -63,6 +64,7 @@ impl Farm {
 
     /// Starts the next runs of the bisections. `now` in Unix seconds. Returns the commands to carry out.
     pub fn bisect(&mut self, now: i64) -> Vec<Command> {
+        self.next_recheck();
         let now_due = std::mem::take(&mut self.bisect_now) || self.bisections.is_counting();
         if !now_due || self.bisections.is_empty() {
             return Vec::new();
@@ -103,7 +105,7 @@ impl Farm {
         let RequestKind::Bisect(bisect) = &request.kind else { return Vec::new() };
         let file = request.file.clone();
         let account = request.requester.as_ref().map(Requester::account);
-        match self.start_bisection(bisect, account, Some(&request.file)) {
+        match self.start_bisection(bisect, account, Some(&request.file), None) {
             Ok(id) => {
                 tracing::info!("bisection {id} of {} begins", bisect.key);
                 self.bisect_now = true;
@@ -145,7 +147,7 @@ impl Farm {
             return;
         }
         let request = Bisect { branch: (*job.branch).clone(), key: job.key.clone(), range: Some(range) };
-        match self.start_bisection(&request, None, None) {
+        match self.start_bisection(&request, None, None, None) {
             Ok(id) => {
                 tracing::info!(job = %name, "a new failure: bisection {id} begins");
                 self.bisect_now = true;
@@ -154,11 +156,35 @@ impl Farm {
         }
     }
 
+    /// Sets the bisections with first bad commits that are to be verified again.
+    pub fn recheck(&mut self, due: Vec<BisectionRecord>) {
+        self.rechecks = due;
+        self.bisect_now = true;
+    }
+
+    /// Begins to verify a first bad commit again, if no bisection is running.
+    fn next_recheck(&mut self) {
+        // After a start, the branches arrive one after another.
+        while self.view.complete && self.bisections.is_empty() {
+            let Some(found) = self.rechecks.pop() else { return };
+            let State::Culprit { culprit, parent, .. } = found.record.state else { continue };
+            let range = Some(BisectRange { base: parent, head: culprit });
+            let request = Bisect { branch: found.branch, key: found.record.test, range };
+            let id = found.record.id;
+            match self.start_bisection(&request, None, None, Some(id.clone())) {
+                Ok(_) => tracing::info!("the result of bisection {id} is verified again"),
+                // Its commits may no longer be listed.
+                Err(error) => tracing::debug!("the result of bisection {id} is not verified again: {error}"),
+            }
+        }
+    }
+
     fn start_bisection(
         &mut self,
         request: &Bisect,
         account: Option<String>,
         file: Option<&Path>,
+        rechecks: Option<String>,
     ) -> Result<String, BisectError> {
         let fetched = self.view.branches.get(&request.branch).ok_or(BisectError::NotConfigured)?;
         let tip = fetched.commits.first().ok_or(BisectError::NotConfigured)?;
@@ -170,6 +196,7 @@ impl Farm {
             request,
             account,
             file: file.and_then(Path::file_name).map(|name| name.to_string_lossy().into()),
+            rechecks,
             job: &job,
             listed: &fetched.commits,
             entries: &entries,

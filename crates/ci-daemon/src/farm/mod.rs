@@ -20,6 +20,7 @@ use std::time::Duration;
 use fsx::clock::unix_seconds;
 use jobkit::{Choir, End, JobSpec, Outcome};
 use model::{BranchRef, CommitId, ResultKey, Verdict};
+use results::bisections::BisectionRecord;
 use results::notes::RequestEnd;
 use results::requests::{RequestKind, Rerun};
 
@@ -60,6 +61,8 @@ pub struct Farm {
     reruns: Reruns,
     bisections: Bisections,
     claims: Claims,
+    /// The bisections with first bad commits that are to be verified again.
+    rechecks: Vec<BisectionRecord>,
     /// Whether something happened that a bisection may use.
     bisect_now: bool,
     /// Requests about tests that no fetched branch has, while branches are still being fetched.
@@ -157,6 +160,7 @@ impl Farm {
             reruns: Reruns::default(),
             bisections: Bisections::default(),
             claims: Claims::default(),
+            rechecks: Vec::new(),
             bisect_now: true,
             waiting: Vec::new(),
             alone: Arc::default(),

@@ -70,7 +70,8 @@ async fn events_lead_to_commands() {
     let unknown = "no test group of this branch has this test";
     assert_eq!(farm.handle(request(RequestKind::Bisect(bisect.clone()))), refused(unknown));
     let bisect = Bisect { branch: "kmo/next".parse().unwrap(), ..bisect };
-    let no_range = "no failure of the test follows a pass on this branch; give BASE..HEAD";
+    let no_range =
+        "the test fails at no commit of this branch; for a test that is only flaky, give BASE..HEAD";
     assert_eq!(farm.handle(request(RequestKind::Bisect(bisect))), refused(no_range));
     let cancel = RequestKind::CancelBisection("../x".into());
     assert_eq!(farm.handle(request(cancel)), refused("no such bisection is running"));

@@ -79,6 +79,23 @@ fn a_confirmed_new_failure_is_bisected_by_itself() {
 }
 
 #[test]
+fn without_a_pass_on_the_branch_the_search_begins_at_its_base() {
+    let farm = Farm::new();
+    let base = farm.commit("0", "own");
+    farm.repo.git(["tag", "start"]);
+    let commits: Vec<CommitId> = (1..4).map(|at| farm.commit(&at.to_string(), "own fail")).collect();
+    let branch = "ref = \"master\"\nbase = \"start\"\n";
+    farm.configure(&farm.config("").replace("ref = \"master\"\n", branch));
+    farm.once();
+    assert_eq!(farm.tally(&base), "");
+    farm.ask_bisect("t.one.b", None);
+    farm.once();
+    let [found] = farm.bisections().try_into().unwrap();
+    let expected = State::Culprit { culprit: commits[0].clone(), parent: base.clone(), second_parent: None };
+    assert_eq!((found.record.state, found.commits[0] == base), (expected, true));
+}
+
+#[test]
 fn a_bisection_continues_after_a_kill() {
     let modes = ["own", "own", "own", "own fail", "own fail", "own fail"];
     let (farm, commits) = broken(&modes);
@@ -114,4 +131,28 @@ fn impossible_requests_are_refused() {
         assert_eq!(farm.start(&["--once", "--limit", "0"]).wait(), spawn::Exit::Code(0));
         assert_eq!((farm.requests(), farm.ran().len(), farm.bisections().len()), (0, 10, 0), "{key}");
     }
+}
+
+#[test]
+fn a_first_bad_commit_is_verified_again() {
+    let (farm, _) = broken(&["own", "own", "own fail"]);
+    farm.ask_bisect("t.one.b", None);
+    assert_eq!(farm.start(&["--once", "--limit", "0"]).wait(), spawn::Exit::Code(0));
+    let found = farm.bisections().remove(0);
+    let ran = farm.ran().len();
+    // Two days ago.
+    let mut old = found.clone();
+    old.begun -= 2 * 24 * 3600;
+    results::bisections::write(&farm.path("data"), &old.record.id, &results::bisections::text(&old)).unwrap();
+    let daemon = farm.start(&["--limit", "0"]);
+    until("the verification", || {
+        farm.bisections().iter().any(|again| again.rechecks.is_some() && again.record.state.is_final())
+    });
+    daemon.signal(Signal::TERM);
+    daemon.wait();
+    let again = farm.bisections().into_iter().find(|again| again.rechecks.is_some()).unwrap();
+    assert_eq!((again.rechecks.as_ref(), &again.record.state), (Some(&found.record.id), &found.record.state));
+    assert!(again.record.verification.as_ref().unwrap().confirmed && farm.ran().len() >= ran + 10);
+    let named = results::bisections::read_named(&farm.path("data")).unwrap();
+    assert_eq!(named.to_string(), "of 1 named, 1 held");
 }

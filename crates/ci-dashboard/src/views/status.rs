@@ -33,6 +33,8 @@ struct StatusPage<'a> {
     note: Option<String>,
     problems: Vec<String>,
     cards: Vec<Card>,
+    /// `of 214 named, 211 held`; empty if there are none.
+    first_bad_commits: String,
     hosts: Vec<HostBlock>,
     queues: Vec<Queue>,
     branches: Vec<BranchLine>,
@@ -128,6 +130,8 @@ pub fn view(context: Context<'_>, format: Format) -> Result<Response, Problem> {
         note,
         problems: snapshot.problems.iter().take(50).map(|problem| cut(problem, 500)).collect(),
         cards: cards(&snapshot),
+        first_bad_commits: results::bisections::read_named(context.store.reader().output_dir())
+            .map_or(String::new(), |named| named.to_string()),
         hosts: hosts(context, &snapshot.executors),
         queues: queues(context, &snapshot),
         branches: branches(context, &snapshot),

@@ -40,6 +40,41 @@ fn a_record_is_written_and_read() {
 }
 
 #[test]
+fn each_hundredth_first_bad_commit_is_verified_again_a_day_later() {
+    const DAY: i64 = 24 * 3600;
+    let culprit = |at: usize| {
+        let mut record: BisectionRecord = serde_json::from_value(valid()).unwrap();
+        (record.record.id, record.begun) = (format!("b{at}"), at as i64);
+        let [culprit, parent] = [2, 1].map(|at| commit(at).parse().unwrap());
+        record.record.state = State::Culprit { culprit, parent, second_parent: None };
+        record
+    };
+    let mut records: Vec<BisectionRecord> = (0..214).rev().map(culprit).collect();
+    let due = |records: &[BisectionRecord], now: i64| {
+        let (named, due) = rechecks(records, now);
+        (named.to_string(), due.iter().map(|record| record.record.id.clone()).collect::<Vec<_>>())
+    };
+    assert_eq!(due(&records, 150), ("of 214 named, 214 held".into(), vec![]));
+    assert_eq!(due(&records, DAY + 150).1, ["b0", "b100"]);
+    let again = |of: usize, state: State| {
+        let mut record = culprit(of);
+        (record.rechecks, record.record.id) = (Some(record.record.id.clone()), recheck_id(&record.record.id));
+        record.record.state = state;
+        record
+    };
+    records.push(again(0, State::NotConfirmed { rate: Tally::new(1, 9).rate() }));
+    records.push(again(100, records[0].record.state.clone()));
+    assert_eq!(due(&records, 10 * DAY), ("of 214 named, 213 held".into(), vec!["b200".into()]));
+    assert!(is_id(&recheck_id(&"x".repeat(90))));
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(read_named(dir.path()), None);
+    write(dir.path(), "x", "{}").unwrap();
+    let (named, _) = rechecks(&records, 0);
+    write_named(dir.path(), &named).unwrap();
+    assert_eq!(read_named(dir.path()), Some(named));
+}
+
+#[test]
 fn ids_are_file_names_and_differ_by_test() {
     let ids = ["fs.a.x", "fs.a.y"].map(|test| {
         let id = id(&test.parse().unwrap(), &commit(1).parse().unwrap(), &commit(2).parse().unwrap());

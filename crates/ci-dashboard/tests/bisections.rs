@@ -81,6 +81,22 @@ fn the_history_of_a_test_shows_its_suspects_and_its_failures_the_result() {
 }
 
 #[test]
+fn the_branch_has_a_bar_for_each_suspect() {
+    let farm = farm(&serde_json::json!({"state": "running"}), false);
+    let html = farm.get("/ci?user=mira&branch=next");
+    let branch = page_text(&html);
+    let short = commits()[2].short().to_owned();
+    let line = format!("Bisection of {TEST}, running: most probable: {short} with 99.7 %");
+    assert!(branch.contains(&line), "{branch}");
+    assert!(branch.contains("suspect, 99.7 %") && branch.contains("suspect, 0.2 %"), "{branch}");
+    // Untested suspects have rows of their own; the others are collapsed.
+    assert!(branch.contains("1 commit not tested"), "{branch}");
+    // A filter that leaves the test out leaves out its bisection.
+    let other = page_text(&farm.get("/ci?user=mira&branch=next&test=no.such"));
+    assert!(!other.contains("Bisection"), "{other}");
+}
+
+#[test]
 fn a_running_bisection_and_a_record_that_cannot_be_read() {
     let farm = farm(&serde_json::json!({"state": "running"}), false);
     let most = format!("Bisection, running: most probable: {} with 99.7 %", commits()[2].short());

@@ -191,9 +191,15 @@ pub fn read_named(output_dir: &Path) -> Option<NamedCommits> {
 /// The records of a test, newest first. Those that cannot be read are left out.
 #[must_use]
 pub fn of_test(output_dir: &Path, test: &ResultKey) -> Vec<BisectionRecord> {
-    let end = id_end(test);
-    let mut records = read_all(output_dir, |id| id.ends_with(&end)).records;
-    records.retain(|found| found.record.test == *test);
+    of_tests(output_dir, std::slice::from_ref(test))
+}
+
+/// The records of tests, newest first. Those that cannot be read are left out.
+#[must_use]
+pub fn of_tests(output_dir: &Path, tests: &[ResultKey]) -> Vec<BisectionRecord> {
+    let ends: Vec<String> = tests.iter().map(id_end).collect();
+    let mut records = read_all(output_dir, |id| ends.iter().any(|end| id.ends_with(end))).records;
+    records.retain(|found| tests.contains(&found.record.test));
     records
 }
 

@@ -16,6 +16,7 @@ const LEAST: f64 = 0.001;
 
 /// The result of a bisection.
 pub struct BisectionLine {
+    pub test: String,
     /// `found`, `running` and so on.
     pub state: &'static str,
     pub summary: String,
@@ -30,15 +31,16 @@ pub struct Bar {
     pub width: u64,
 }
 
-/// The newest bisection of a test on a branch.
-pub fn newest(context: Context<'_>, at: &BranchRef, key: &ResultKey) -> Option<BisectionRecord> {
-    let found = bisections::of_test(context.store.reader().output_dir(), key);
+/// The newest bisection of one of these tests on a branch.
+pub fn newest(context: Context<'_>, at: &BranchRef, tests: &[ResultKey]) -> Option<BisectionRecord> {
+    let found = bisections::of_tests(context.store.reader().output_dir(), tests);
     found.into_iter().find(|found| found.branch == *at)
 }
 
 /// The result of a bisection in a line.
 pub fn line(context: Context<'_>, found: &BisectionRecord) -> BisectionLine {
     BisectionLine {
+        test: cut(found.record.test.as_str(), 120),
         state: found.record.state.word(),
         summary: cut(&found.record.summary(), 300),
         href: context.links().bisection(&found.record.id),

@@ -12,6 +12,7 @@ use regress::{CommitStatuses, Names};
 use results::BranchEntry;
 use results::json::CommitRow;
 
+use super::bisection::{self, Bar, BisectionLine};
 use super::failure_columns::{self, COLUMN_WIDTH, COLUMNS_MAX, ColumnPath};
 use super::fix::{Claims, change_words};
 use super::suspicious::Counter;
@@ -53,6 +54,7 @@ struct BranchPage<'a> {
     columns: usize,
     columns_width: usize,
     letters: Vec<ColumnLetter>,
+    bisection: Option<BisectionLine>,
     rows: Vec<Line>,
     newer: Option<String>,
     older: Option<String>,
@@ -86,6 +88,8 @@ struct FailureLine {
 
 enum Line {
     Fold(Vec<CommitLink>),
+    /// A commit without results that a bisection suspects.
+    Suspect(CommitLink, Bar),
     Commit(Box<CommitLine>),
 }
 
@@ -110,6 +114,7 @@ struct CommitLine {
     stopped: String,
     stopped_class: &'static str,
     suspicious: String,
+    suspect: Option<Bar>,
 }
 
 /// The view.
@@ -217,7 +222,11 @@ fn render(
         .map(|(column, failure)| failure_line(context, at, &mut claims, column, failure, &commit))
         .partition(|line: &FailureLine| line.still_fails);
     let end = entries.len().min(start + COMMITS_MAX);
-    let rows = lines(context, start..end, &mut claims, &tests, suspicious, &commit);
+    let keys: Vec<model::ResultKey> =
+        tests.iter().filter_map(|test| history.name(*test).parse().ok()).collect();
+    let found = bisection::newest(context, at, &keys);
+    let bars = found.as_ref().map(bisection::bars).unwrap_or_default();
+    let rows = lines(context, start..end, &mut claims, &tests, (suspicious, &bars), &commit);
     let page_link = |row: usize| {
         let base = links.branch(at);
         format!("{base}&test={}&from={}", crate::http::Encoded(test), entries[row].commit)
@@ -245,6 +254,7 @@ fn render(
         fixed,
         columns: tests.len(),
         columns_width: tests.len() * COLUMN_WIDTH,
+        bisection: found.as_ref().map(|found| bisection::line(context, found)),
         letters: (0..tests.len()).map(ColumnLetter::new).collect(),
         rows,
         newer: (start > 0).then(|| links.branch(at)),
@@ -340,14 +350,19 @@ fn lines(
     range: std::ops::Range<usize>,
     claims: &mut Claims<'_>,
     tests: &[TestId],
-    suspicious: &HashMap<CommitId, usize>,
+    (suspicious, bars): (&HashMap<CommitId, usize>, &HashMap<CommitId, Bar>),
     commit: &impl Fn(usize) -> CommitLink,
 ) -> Vec<Line> {
     let (history, entries) = (claims.history, claims.entries);
     let mut lines: Vec<Line> = Vec::new();
     for row in range {
         let entry = &entries[row];
+        let suspect = bars.get(&entry.commit).cloned();
         if entry.counts.total() == 0 {
+            if let Some(bar) = suspect {
+                lines.push(Line::Suspect(commit(row), bar));
+                continue;
+            }
             match lines.last_mut() {
                 Some(Line::Fold(fold)) => fold.push(commit(row)),
                 _ => lines.push(Line::Fold(vec![commit(row)])),
@@ -372,6 +387,7 @@ fn lines(
             stopped_class: if delta.stopped > 0 { "s-failed_to_run" } else { "good" },
             stopped: stopped_words(context, entry, delta),
             suspicious: suspicious_words(suspicious.get(&entry.commit).copied().unwrap_or(0)),
+            suspect,
         })));
     }
     lines

@@ -111,7 +111,7 @@ pub fn view(
         Crumb::link(&at.branch, links.branch(at)),
         Crumb::here(subtest),
     ];
-    let found = bisection::newest(context, at, key);
+    let found = bisection::newest(context, at, std::slice::from_ref(key));
     let fixes = fixes(&history);
     let mut page = Page::new(format!("{subtest} on {}", at.branch), links, crumbs);
     page.json = Some(context.json_address());

@@ -287,7 +287,7 @@ fn log_or_damaged(context: Context<'_>, test: &TestRoute) -> Result<(Option<LogV
 
 /// The result of the bisection that explains the failure.
 fn bisection_of(context: Context<'_>, at: &BranchRef, test: &TestRoute) -> Option<BisectionLine> {
-    let found = bisection::newest(context, at, &test.key)?;
+    let found = bisection::newest(context, at, std::slice::from_ref(&test.key))?;
     let listed = context.store.branch(at).unwrap_or_default();
     let explains = bisection::explains(&found, listed.iter().map(|entry| &entry.commit), &test.sha);
     explains.then(|| bisection::line(context, &found))

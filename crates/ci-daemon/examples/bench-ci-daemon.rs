@@ -130,6 +130,7 @@ fn input(listings: &Listings, durations: Vec<TestDuration>) -> Input {
         test_always_passes_nice: 0,
         inherit: true,
         inherit_check: model::Share::default(),
+        soak: model::Share::default(),
         bisect: model::BisectStart::Ask,
         kernels: Vec::new(),
         env: Env::default(),

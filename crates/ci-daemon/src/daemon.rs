@@ -4,15 +4,15 @@
 //! Invariant: no reported verdict is lost when the daemon is stopped or killed at any time. The next start clears the
 //! marks of running tests and repeats every job without a verdict.
 
-use std::collections::BTreeSet;
+mod left;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::ConfigError;
 use fsx::clock::unix_seconds as now;
-use gitio::CommitInfo;
 use jobkit::{Choir, ChoirConfig, End, LogConfig, Shutdown};
-use model::{CommitId, StatusSnapshot};
+use model::StatusSnapshot;
 use results::bisections::{self, BisectionRecord};
 use results::{Error, Tuning, Writer};
 use std::sync::Arc;
@@ -26,13 +26,14 @@ use crate::bisect;
 use crate::executor::placement;
 use crate::executor::pool::ExecutorPool;
 use crate::executor::run::ExecutorEvent;
-use crate::farm::{Command, Farm, FarmEvent, Identity, RecordedVerdicts, Unconfirmed, unconfirmed};
+use crate::farm::{Command, Farm, FarmEvent, Identity, RecordedVerdicts, unconfirmed};
 use crate::inherit::{inherit, unchecked};
 use crate::missing_kernels::MissingKernels;
-use crate::plan::{JobRef, PlannedJob};
+use crate::plan::PlannedJob;
 use crate::publisher::Publisher;
 use crate::pushes::PushRecorder;
 use crate::report::progress::Progress;
+use crate::soak::OpenClaims;
 use crate::watch::fetch_loop::{FetchLoop, View, listing_store};
 use crate::watch::hook::HookListener;
 use crate::watch::local;
@@ -290,6 +291,7 @@ struct Parts<'a> {
     ktest_problem: watch::Receiver<Option<String>>,
     /// The disk usage of the users with a quota.
     usage: quota::Usage,
+    open_claims: OpenClaims,
     /// `None` at the end.
     pushes: Option<PushRecorder>,
 }
@@ -332,6 +334,7 @@ impl<'a> Parts<'a> {
             missing_kernels: MissingKernels::default(),
             ktest_problem: build_check::start(options.ktest.clone()),
             usage: quota::Usage::new(),
+            open_claims: OpenClaims::default(),
             pushes,
         };
         (parts, inbox)
@@ -383,9 +386,7 @@ impl<'a> Parts<'a> {
                 continue;
             }
             self.farm.refill();
-            let mut commands = self.farm.bisect(now());
-            commands.extend(self.farm.believe(now()));
-            self.carry_out(commands).await;
+            self.bisections_and_claims().await;
             if self.once && self.is_over(&mut inbox).await && left.is_none() {
                 return;
             }
@@ -517,26 +518,15 @@ impl<'a> Parts<'a> {
         })
     }
 
-    /// Confirms and checks what an earlier daemon left.
-    async fn continue_with(&mut self, (failures, inherited): (Vec<Unconfirmed>, Vec<JobRef>)) {
-        self.handle(FarmEvent::Unconfirmed(failures)).await;
-        self.handle(FarmEvent::Unchecked(inherited)).await;
-    }
-
-    /// What an earlier daemon left: failures to confirm, and inherited verdicts to check.
-    fn find_left(&self) -> JoinHandle<(Vec<Unconfirmed>, Vec<JobRef>)> {
-        let (reader, newest) = (self.publisher.writer().reader(), self.farm.newest());
-        let View { config, branches, .. } = self.farm.view();
-        let config = Arc::clone(config);
-        let commits: Vec<Arc<[CommitInfo]>> =
-            branches.values().map(|branch| branch.commits.clone()).collect();
-        tokio::task::spawn_blocking(move || {
-            let commits: BTreeSet<&CommitId> =
-                commits.iter().flat_map(|of| of.iter().map(|commit| &commit.id)).collect();
-            let commits: Vec<CommitId> = commits.into_iter().cloned().collect();
-            let failures = unconfirmed(&reader, &newest, config.top.confirm_failures);
-            (failures, unchecked(&reader, &config, &commits))
-        })
+    /// Starts the next runs of bisections and claims, and searches claims for idle slots from time to time.
+    async fn bisections_and_claims(&mut self) {
+        let writer = self.publisher.writer();
+        if let Some(claims) = self.open_claims.newest(writer, &self.farm.view().config, now()).await {
+            self.farm.set_open_claims(claims);
+        }
+        let mut commands = self.farm.bisect(now());
+        commands.extend(self.farm.believe(now()));
+        self.carry_out(commands).await;
     }
 
     /// Starts the work of each hour.

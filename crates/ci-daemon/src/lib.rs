@@ -27,6 +27,7 @@ pub mod rerun_many;
 pub mod reserve_file;
 pub mod retention;
 pub mod service;
+mod soak;
 pub mod unlist;
 mod upstream;
 pub mod watch;

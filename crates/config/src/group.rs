@@ -38,6 +38,8 @@ pub struct TestGroup {
     pub inherit: bool,
     /// The share of the inherited verdicts of which the test runs all the same; 0 % by default.
     pub inherit_check: Share,
+    /// The share of the idle slot time that finishes claims that a failure of its tests is fixed; none by default.
+    pub soak: Share,
     /// How bisections of its tests begin; on request by default.
     pub bisect: BisectStart,
     /// Kernels from the kernel store. If empty, the kernel is built from the commit.
@@ -140,6 +142,7 @@ pub(crate) struct RawGroup {
     test_always_passes_nice: Option<u64>,
     inherit: Option<bool>,
     inherit_check: Option<Share>,
+    soak: Option<Share>,
     bisect: Option<BisectStart>,
     kernels: Option<Vec<StoreKernel>>,
     arch: Option<Arch>,
@@ -169,6 +172,7 @@ const KEYS: &[&str] = &[
     "test_always_passes_nice",
     "inherit",
     "inherit_check",
+    "soak",
     "bisect",
 ];
 
@@ -200,6 +204,7 @@ fn raw(section: &Section<'_>, sources: &[PackageRepo]) -> Result<RawGroup, Fault
         test_duration_nice: count("test_duration_nice")?,
         test_always_passes_nice: count("test_always_passes_nice")?,
         inherit: section.get("inherit").map(|node| node.bool("inherit")).transpose()?,
+        soak: section.get("soak").map(|node| node.parse("soak")).transpose()?,
         inherit_check: section.get("inherit_check").map(|node| node.parse("inherit_check")).transpose()?,
         bisect: section.get("bisect").map(|node| node.parse("bisect")).transpose()?,
         kernels: kernels(section, sources)?,
@@ -355,6 +360,7 @@ fn merge(name: &GroupName, raw: &RawGroup, parent: Option<&TestGroup>) -> Result
             .or(parent.map(|p| p.test_always_passes_nice))
             .unwrap_or(10),
         inherit: raw.inherit.or(parent.map(|p| p.inherit)).unwrap_or(true),
+        soak: raw.soak.or(parent.map(|p| p.soak)).unwrap_or_default(),
         inherit_check: raw.inherit_check.or(parent.map(|p| p.inherit_check)).unwrap_or_default(),
         bisect: raw.bisect.or(parent.map(|p| p.bisect)).unwrap_or_default(),
         kernels: raw.kernels.clone().or_else(|| parent.map(|p| p.kernels.clone())).unwrap_or_default(),

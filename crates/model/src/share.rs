@@ -15,6 +15,12 @@ pub struct Share(u16);
 impl Share {
     const WHOLE: u16 = 10_000;
 
+    /// The share as a number from 0 to 1.
+    #[must_use]
+    pub fn fraction(self) -> f64 {
+        f64::from(self.0) / f64::from(Self::WHOLE)
+    }
+
     /// Whether something with this hash is in the share. The hash must be evenly distributed.
     #[must_use]
     pub fn includes(self, hash: u64) -> bool {

@@ -139,8 +139,16 @@ impl Claims {
         let confidence = Confidence::try_from(f64::from(*confidence))?;
         let job = JobRef { commit: asked.tip.clone(), key: key.clone() };
         let id = claims::id(key, &asked.tip);
-        if self.running.contains_key(&id) {
-            return Err(BelieveError::Running(id));
+        if let Some(running) = self.running.get_mut(&id) {
+            if !running.is_soak() || asked.account.is_none() {
+                return Err(BelieveError::Running(id));
+            }
+            // It no longer waits for idle slots.
+            let record = &mut running.record;
+            (record.requested_by, record.request) = (asked.account, asked.file);
+            record.confidence = confidence;
+            running.is_due = true;
+            return Ok(id);
         }
         if self.running.len() >= RUNNING_MAX {
             return Err(BelieveError::Busy);
@@ -178,6 +186,19 @@ impl Claims {
     /// The branches or the configuration changed.
     pub fn view_changed(&mut self) {
         self.running.values_mut().for_each(|running| running.is_due = true);
+    }
+
+    /// Whether a claim uses idle slots only.
+    #[must_use]
+    pub fn has_soak(&self) -> bool {
+        self.running.values().any(Running::is_soak)
+    }
+
+    /// The number of runs of these claims.
+    #[must_use]
+    pub fn soaking(&self) -> usize {
+        let running = self.running.values().filter(|running| running.is_soak());
+        running.map(|running| running.in_flight as usize).sum()
     }
 
     /// Whether none is running.
@@ -232,9 +253,15 @@ impl Claims {
         self.running.values_mut().filter(move |running| is_it(&running.record))
     }
 
-    /// Looks at the claims with new attempts, and starts the missing runs on this number of idle slots. A claim without runs has at
-    /// least one.
-    pub fn round(&mut self, bench: &dyn Bench, mut idle: usize, now: i64) -> Round {
+    /// Looks at the claims with new attempts, and starts the missing runs on this number of idle slots. A requested claim without runs
+    /// has at least one. One that the farm began has at most one, if `may_soak` allows it.
+    pub fn round(
+        &mut self,
+        bench: &dyn Bench,
+        mut idle: usize,
+        may_soak: &dyn Fn(&PlannedJob) -> bool,
+        now: i64,
+    ) -> Round {
         let mut round = Round::default();
         for (id, running) in &mut self.running {
             let may_start = idle > 0 && running.wanted > 0;
@@ -244,8 +271,9 @@ impl Claims {
             (running.is_due, running.looked_at) = (false, now);
             let wanted = running.look(bench);
             let least = u32::from(running.in_flight == 0);
-            let slots = u32::try_from(idle).unwrap_or(u32::MAX).max(least);
-            let runs = running.submit(bench, wanted.min(slots), &mut self.submitted);
+            let slots = u32::try_from(idle).unwrap_or(u32::MAX);
+            let slots = if running.is_soak() { slots.min(least) } else { slots.max(least) };
+            let runs = running.submit(bench, wanted.min(slots), may_soak, &mut self.submitted);
             idle = idle.saturating_sub(runs.len());
             running.wanted = wanted.saturating_sub(u32::try_from(runs.len()).unwrap_or(u32::MAX));
             round.submit.extend(runs);
@@ -313,8 +341,19 @@ impl Running {
         }
     }
 
+    /// Whether the farm began it: it uses idle slots only.
+    fn is_soak(&self) -> bool {
+        self.record.requested_by.is_none()
+    }
+
     /// The jobs of this number of runs.
-    fn submit(&mut self, bench: &dyn Bench, runs: u32, submitted: &mut u32) -> Vec<PlannedJob> {
+    fn submit(
+        &mut self,
+        bench: &dyn Bench,
+        runs: u32,
+        may_soak: &dyn Fn(&PlannedJob) -> bool,
+        submitted: &mut u32,
+    ) -> Vec<PlannedJob> {
         if runs == 0 {
             return Vec::new();
         }
@@ -322,10 +361,15 @@ impl Running {
             self.record.reason = Some(format!("no test group of {} has the test", self.record.branch));
             return Vec::new();
         };
+        if self.is_soak() && !may_soak(&planned) {
+            return Vec::new();
+        }
         self.in_flight += runs;
+        // Idle slots are for others first.
+        let value = if self.is_soak() { i64::MAX } else { FIRST };
         let job = |_| {
             *submitted = submitted.wrapping_add(1);
-            PlannedJob { purpose: Purpose::Believe { run: *submitted }, value: FIRST, ..planned.clone() }
+            PlannedJob { purpose: Purpose::Believe { run: *submitted }, value, ..planned.clone() }
         };
         (0..runs).map(job).collect()
     }

@@ -64,7 +64,7 @@ impl SimulatedFarm {
     fn begin(&self, claims: &mut Claims) -> Result<String, BelieveError> {
         let request = Believe { branch: "u/b".parse().unwrap(), key: key(), confidence: 95 };
         let tip = name().commit;
-        let asked = Asked { request: &request, account: None, file: None, tip, now: 5 };
+        let asked = Asked { request: &request, account: Some("kmo".into()), file: None, tip, now: 5 };
         claims.begin(asked, self)
     }
 
@@ -88,7 +88,7 @@ fn exactly_the_missing_runs_are_carried_out() {
         let (mut runs, mut record) = (0, None);
         let mut batches = std::collections::HashSet::new();
         for now in 0.. {
-            let round = claims.round(&farm, idle, now);
+            let round = claims.round(&farm, idle, &|_| true, now);
             assert!(round.submit.len() <= idle.max(1) && round.unneeded.is_empty());
             if !round.write.is_empty() {
                 record = Some(last(&round));
@@ -114,12 +114,12 @@ fn a_failure_ends_a_claim() {
     let (farm, mut claims) = (SimulatedFarm::new(1), Claims::default());
     farm.begin(&mut claims).unwrap();
     assert!(matches!(farm.begin(&mut claims), Err(BelieveError::Running(_))));
-    let jobs = claims.round(&farm, 8, 0).submit;
+    let jobs = claims.round(&farm, 8, &|_| true, 0).submit;
     assert_eq!(jobs.len(), 8);
     for (at, job) in jobs[..7].iter().enumerate() {
         farm.run(&mut claims, job, at != 6);
     }
-    let round = claims.round(&farm, 7, 1);
+    let round = claims.round(&farm, 7, &|_| true, 1);
     assert!(round.submit.is_empty() && claims.is_empty());
     assert_eq!(round.unneeded, [name()], "one run is left");
     assert_eq!(last(&round).to_string(), "not fixed: failed in run 7: lost 3 files");
@@ -129,13 +129,13 @@ fn a_failure_ends_a_claim() {
 fn a_commit_without_a_verdict_gets_it_first() {
     let (farm, mut claims) = (SimulatedFarm::new(0), Claims::default());
     farm.begin(&mut claims).unwrap();
-    let first = claims.round(&farm, 8, 0).submit;
-    assert_eq!((first.len(), claims.round(&farm, 8, 1).submit.len()), (1, 0));
+    let first = claims.round(&farm, 8, &|_| true, 0).submit;
+    assert_eq!((first.len(), claims.round(&farm, 8, &|_| true, 1).submit.len()), (1, 0));
     farm.run(&mut claims, &first[0], true);
-    assert_eq!(claims.round(&farm, 8, 2).submit.len(), 8);
+    assert_eq!(claims.round(&farm, 8, &|_| true, 2).submit.len(), 8);
     // It fails in its first run.
     farm.look.set(Some(Look::Fails));
-    let round = claims.round(&farm, 8, 3);
+    let round = claims.round(&farm, 8, &|_| true, 3);
     assert_eq!(last(&round).state, ClaimState::NotFixed);
 }
 
@@ -143,13 +143,13 @@ fn a_commit_without_a_verdict_gets_it_first() {
 fn a_claim_continues_after_a_restart() {
     let (farm, mut claims) = (SimulatedFarm::new(14), Claims::default());
     farm.begin(&mut claims).unwrap();
-    let round = claims.round(&farm, 4, 0);
+    let round = claims.round(&farm, 4, &|_| true, 0);
     let record = last(&round);
     // One run ended, three were killed.
     farm.attempts.borrow_mut().push(true);
     let mut next = Claims::default();
     next.resume(record.clone());
-    assert_eq!(next.round(&farm, 100, 1).submit.len(), 33 - 15);
+    assert_eq!(next.round(&farm, 100, &|_| true, 1).submit.len(), 33 - 15);
     next = Claims::default();
     next.resume(ClaimRecord { state: ClaimState::Fixed, ..record });
     assert!(next.is_empty());
@@ -162,7 +162,7 @@ fn a_claim_that_cannot_be_proved_ends() {
         farm.begin(&mut claims).unwrap();
         let mut runs = 0;
         for now in 0..100 {
-            let round = claims.round(&farm, 1, now);
+            let round = claims.round(&farm, 1, &|_| true, now);
             runs += round.submit.len();
             if claims.is_empty() {
                 return (runs, last(&round).to_string());
@@ -201,12 +201,38 @@ fn a_claim_waits_for_its_branch() {
     farm.look.set(None);
     farm.begin(&mut claims).unwrap();
     farm.look.set(Some(Look::Unknown));
-    assert!(claims.round(&farm, 8, 0).submit.is_empty() && !claims.is_empty());
+    assert!(claims.round(&farm, 8, &|_| true, 0).submit.is_empty() && !claims.is_empty());
     farm.look.set(None);
     farm.has_test.set(false);
     claims.view_changed();
-    let round = claims.round(&farm, 8, 1);
+    let round = claims.round(&farm, 8, &|_| true, 1);
     assert_eq!(last(&round).to_string(), "14 of 33 runs: no test group of u/b has the test");
     farm.has_test.set(true);
-    assert_eq!(claims.round(&farm, 8, 2).submit.len(), 8);
+    assert_eq!(claims.round(&farm, 8, &|_| true, 2).submit.len(), 8);
+}
+
+#[test]
+fn a_claim_of_the_farm_uses_idle_slots_only() {
+    let (farm, mut claims) = (SimulatedFarm::new(31), Claims::default());
+    let request = Believe { branch: "u/b".parse().unwrap(), key: key(), confidence: 95 };
+    let asked = |account: Option<&str>| Asked {
+        request: &request,
+        account: account.map(Into::into),
+        file: None,
+        tip: name().commit,
+        now: 5,
+    };
+    claims.begin(asked(None), &farm).unwrap();
+    assert!(claims.has_soak() && matches!(claims.begin(asked(None), &farm), Err(BelieveError::Running(_))));
+    assert!(claims.round(&farm, 0, &|_| true, 0).submit.is_empty(), "no slot is idle");
+    assert!(claims.round(&farm, 9, &|_| false, 1).submit.is_empty(), "the share is used");
+    let jobs = claims.round(&farm, 9, &|_| true, 2).submit;
+    assert_eq!((jobs.len(), jobs[0].value, claims.soaking()), (1, i64::MAX, 1));
+    assert!(claims.round(&farm, 9, &|_| true, 3).submit.is_empty(), "one run at a time");
+    // A user wants it now.
+    claims.begin(asked(Some("kmo")), &farm).unwrap();
+    assert!(!claims.has_soak() && claims.soaking() == 0);
+    farm.run(&mut claims, &jobs[0], true);
+    let jobs = claims.round(&farm, 0, &|_| false, 4).submit;
+    assert_eq!((jobs.len(), jobs[0].value), (1, FIRST));
 }

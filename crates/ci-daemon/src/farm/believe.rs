@@ -6,7 +6,7 @@ use std::sync::Arc;
 use belief::Confidence;
 use fsx::clock::unix_seconds;
 use jobkit::{End, Outcome};
-use model::{BranchRef, Status};
+use model::{BranchRef, Share, Status};
 use results::claims::ClaimRecords;
 use results::notes::RequestEnd;
 use results::requests::{Believe, RequestKind};
@@ -18,6 +18,7 @@ use crate::audit::Requester;
 use crate::believe::{Asked, BelieveError, Bench, Look};
 use crate::plan::{JobRef, PlannedJob, Purpose};
 use crate::requests::TakenRequest;
+use crate::soak::OpenClaim;
 
 impl Bench for FarmBench<'_> {
     fn look(&self, branch: &BranchRef, job: &JobRef, confidence: Confidence) -> Look {
@@ -72,11 +73,18 @@ impl Farm {
 
     /// Starts the next runs of the claims. `now` in Unix seconds. Returns the commands to carry out.
     pub fn believe(&mut self, now: i64) -> Vec<Command> {
+        let idle = self.idle();
+        self.idle_time.count(idle, self.claims.soaking(), now);
+        self.soak(idle, now);
         if self.claims.is_empty() {
             return Vec::new();
         }
-        let idle = self.idle();
-        let round = self.claims.round(&FarmBench::new(&self.view, &self.verdicts), idle, now);
+        let may_soak = |job: &PlannedJob| {
+            let group = self.view.config.test_group(&job.branch.user, &job.group);
+            group.is_some_and(|group| self.idle_time.allows(group.soak, job.cost.as_secs_f64()))
+        };
+        let bench = FarmBench::new(&self.view, &self.verdicts);
+        let round = self.claims.round(&bench, idle, &may_soak, now);
         for job in round.submit {
             self.submit_claim(job);
         }
@@ -88,6 +96,36 @@ impl Farm {
         }
         let write = |(id, text)| Command::WriteClaim { id, text };
         round.write.into_iter().map(write).collect()
+    }
+
+    /// Sets the claims that idle slots can finish, nearest to done first.
+    pub fn set_open_claims(&mut self, claims: Vec<OpenClaim>) {
+        self.open_claims = claims;
+    }
+
+    /// Begins the claim nearest to done, if a slot is idle and no such claim is running.
+    fn soak(&mut self, idle: usize, now: i64) {
+        if idle == 0 || self.open_claims.is_empty() || self.claims.has_soak() {
+            return;
+        }
+        let OpenClaim { branch, key, .. } = self.open_claims.remove(0);
+        let Some(tip) = self.view.branches.get(&branch).and_then(|fetched| fetched.commits.first()) else {
+            return;
+        };
+        let tip = tip.id.clone();
+        let job = JobRef { commit: tip.clone(), key: key.clone() };
+        let bench = FarmBench::new(&self.view, &self.verdicts);
+        let share = Bench::job(&bench, &branch, &job)
+            .and_then(|job| Some(self.view.config.test_group(&branch.user, &job.group)?.soak));
+        // The plan tests the tip.
+        if share.is_none_or(|share| share == Share::default()) || !Bench::has_verdict(&bench, &job) {
+            return;
+        }
+        let request = &Believe { branch, key, confidence: 95 };
+        match self.claims.begin(Asked { request, account: None, file: None, tip, now }, &bench) {
+            Ok(id) => tracing::info!("idle slots run claim {id} of {}", request.key),
+            Err(error) => tracing::debug!(test = %request.key, "no claim for idle slots: {error}"),
+        }
     }
 
     fn submit_claim(&mut self, job: PlannedJob) {

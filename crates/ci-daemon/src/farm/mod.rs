@@ -37,6 +37,7 @@ use crate::plan::window::Window;
 use crate::plan::{self, History, JobRef, PlannedJob, Purpose};
 use crate::report::snapshot::EndedJobs;
 use crate::requests::TakenRequest;
+use crate::soak::{IdleTime, OpenClaim};
 use crate::watch::fetch_loop::View;
 
 /// After a start, the failures at this many of the newest commits of each branch are examined.
@@ -63,6 +64,9 @@ pub struct Farm {
     claims: Claims,
     /// The bisections with first bad commits that are to be verified again.
     rechecks: Vec<BisectionRecord>,
+    /// Claims that idle slots can finish, nearest to done first.
+    open_claims: Vec<OpenClaim>,
+    idle_time: IdleTime,
     /// Whether something happened that a bisection may use.
     bisect_now: bool,
     /// Requests about tests that no fetched branch has, while branches are still being fetched.
@@ -161,6 +165,8 @@ impl Farm {
             bisections: Bisections::default(),
             claims: Claims::default(),
             rechecks: Vec::new(),
+            open_claims: Vec::new(),
+            idle_time: IdleTime::default(),
             bisect_now: true,
             waiting: Vec::new(),
             alone: Arc::default(),

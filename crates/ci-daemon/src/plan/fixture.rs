@@ -22,6 +22,7 @@ pub(crate) fn branch(name: &str, commits: &[u8]) -> Branch {
         test_always_passes_nice: 0,
         inherit: true,
         inherit_check: model::Share::default(),
+        soak: model::Share::default(),
         bisect: model::BisectStart::Ask,
         kernels: Vec::new(),
         env: Env::default(),

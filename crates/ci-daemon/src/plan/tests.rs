@@ -78,6 +78,7 @@ fn groups() -> impl Strategy<Value = Vec<Arc<TestGroup>>> {
                     max_commits,
                     inherit: true,
                     inherit_check: model::Share::default(),
+                    soak: model::Share::default(),
                     bisect: model::BisectStart::Ask,
                     kernels: if kernel { vec!["a/b".parse().unwrap(), "c".parse().unwrap()] } else { vec![] },
                     env: env_of(env),

@@ -80,3 +80,18 @@ fn impossible_claims_are_refused() {
         assert_eq!((farm.requests(), farm.ran().len(), farm.claims().len()), (0, before, 0), "{key}");
     }
 }
+
+#[test]
+fn idle_slots_finish_claims() {
+    let (farm, commits) = tested(&["own", "own fail", "own"]);
+    let config = farm.config("").replace("[test_group.g]\n", "[test_group.g]\nsoak = \"100%\"\n");
+    farm.configure(&config);
+    let daemon = farm.start(&[]);
+    until("a believed fix", || farm.claims().iter().any(|record| record.state == ClaimState::Fixed));
+    daemon.signal(Signal::TERM);
+    daemon.wait();
+    let claims = farm.claims();
+    let first = claims.last().unwrap();
+    assert_eq!((first.state, first.runs, &first.requested_by), (ClaimState::Fixed, 4, &None), "{first:?}");
+    assert_eq!(farm.attempts(&commits[2], first.test.as_str()).len(), 5);
+}

@@ -56,6 +56,9 @@ struct BelieveOptions {
     /// count.
     #[arg(long, value_name = "SECONDS", requires = "until_believed")]
     fails_after: Option<u64>,
+    /// With --until-believed: the number of VMs at the same time, after the first run.
+    #[arg(long, value_name = "N", requires = "until_believed", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    vms: u32,
 }
 
 impl BelieveOptions {
@@ -73,6 +76,7 @@ pub(super) async fn run(args: RunArgs, cache: PathBuf) -> Result<u8, Failure> {
     let mut requests = requests(&order, &cache)?;
     for request in &mut requests {
         request.claim = args.believe.claim();
+        request.vms = args.believe.vms;
     }
     let mut records = Vec::new();
     let mut codes = Vec::new();

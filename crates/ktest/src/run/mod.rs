@@ -16,6 +16,7 @@ mod kernel;
 mod kernel_arg;
 mod load;
 mod machine;
+mod parallel;
 mod phases;
 mod quota;
 mod request;
@@ -144,6 +145,9 @@ async fn rounds(
         let over = bad || summary.infrastructure.is_some() || summary.command.is_some();
         if over || enough || results.reporter.broken() {
             return Ok(());
+        }
+        if let (RoundsOn::Vms(prepared), [subtest], 2..) = (on, subtests, request.vms) {
+            return parallel::rounds(prepared, subtest, results).await;
         }
     }
 }

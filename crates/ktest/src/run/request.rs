@@ -29,6 +29,8 @@ pub struct RunRequest {
     pub command: Vec<String>,
     /// With `--until-believed`: the claim that a failure is fixed.
     pub claim: Option<FixClaim>,
+    /// With `--until-believed`: the number of VMs at the same time.
+    pub vms: u32,
 }
 
 impl RunRequest {
@@ -37,7 +39,7 @@ impl RunRequest {
     pub fn new(file: impl Into<PathBuf>, kernel: KernelFrom, cache: PathBuf) -> Self {
         let file = file.into();
         let order = TestOrder::new(file.to_string_lossy()).into();
-        Self { order, file, subtests: Vec::new(), kernel, cache, command: Vec::new(), claim: None }
+        Self { order, file, subtests: Vec::new(), kernel, cache, command: Vec::new(), claim: None, vms: 1 }
     }
 
     /// One request per test file of the order. Each shares its kernel with the other files.

@@ -87,15 +87,20 @@ impl<'a> Results<'a> {
         let FinishedSubtest { subtest, verdict, duration, crash, .. } = finished;
         let dir = self.out.relative(&subtest);
         let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        match (&mut self.summary.claim, &verdict) {
+        self.judged(&subtest, &verdict, duration);
+        let conditions = Conditions { load: load::percent(), ..self.conditions.clone() };
+        self.reporter.event(Event::Verdict { subtest, verdict, duration_ms, crash, source, dir, conditions });
+        Ok(())
+    }
+
+    /// Counts a verdict.
+    pub(super) fn judged(&mut self, subtest: &SubtestName, verdict: &Verdict, duration: Duration) {
+        match (&mut self.summary.claim, verdict) {
             (Some(claim), Verdict::Passed) => _ = claim.passed(duration),
             (Some(claim), Verdict::Failed { .. }) => claim.failed(),
             _ => {}
         }
         self.summary.verdicts.push((subtest.clone(), verdict.clone()));
-        let conditions = Conditions { load: load::percent(), ..self.conditions.clone() };
-        self.reporter.event(Event::Verdict { subtest, verdict, duration_ms, crash, source, dir, conditions });
-        Ok(())
     }
 
     /// Collects the artifacts that the test left for a subtest. Returns the notes for its log.

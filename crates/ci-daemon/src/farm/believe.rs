@@ -105,7 +105,8 @@ impl Farm {
 
     /// Begins the claim nearest to done, if a slot is idle and no such claim is running.
     fn soak(&mut self, idle: usize, now: i64) {
-        if idle == 0 || self.open_claims.is_empty() || self.claims.has_soak() {
+        // After a start, the branches arrive one after another.
+        if idle == 0 || self.open_claims.is_empty() || self.claims.has_soak() || !self.view.complete {
             return;
         }
         let OpenClaim { branch, key, .. } = self.open_claims.remove(0);

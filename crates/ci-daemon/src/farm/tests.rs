@@ -153,3 +153,25 @@ async fn a_request_waits_for_the_branches() {
     assert!(farm.waiting.is_empty());
     writer.close().await.unwrap();
 }
+
+#[tokio::test]
+async fn claims_for_idle_slots_wait_for_the_branches() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = Writer::open(dir.path()).unwrap();
+    let mut full = view(dir.path());
+    let path = dir.path().join("ci.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{text}[host.local]\nkind = \"local\"\nslots = 1\n")).unwrap();
+    full.config = Arc::new(config::load(&path).unwrap());
+    let empty = View { branches: BTreeMap::new(), complete: false, ..full.clone() };
+    let verdicts = RecordedVerdicts::new(writer.clone());
+    let (choir, identity) = (Choir::new(ChoirConfig::default()), Identity { started: 1, pid: 2 });
+    let mut farm = Farm::new(empty, choir, verdicts, dir.path().into(), identity);
+    let (branch, key) = ("kmo/next".parse().unwrap(), "boot.boots".parse().unwrap());
+    farm.set_open_claims(vec![OpenClaim { branch, key, missing: 1 }]);
+    assert_eq!((farm.idle(), farm.believe(5), farm.open_claims.len()), (1, vec![], 1));
+    farm.view = full;
+    // The group has no share.
+    assert_eq!((farm.believe(6), farm.open_claims.len()), (vec![], 0));
+    writer.close().await.unwrap();
+}

@@ -40,7 +40,7 @@ pub struct TestGroup {
     pub inherit_check: Share,
     /// The share of the idle slot time that finishes claims that a failure of its tests is fixed; none by default.
     pub soak: Share,
-    /// How bisections of its tests begin; on request by default.
+    /// How bisections of its tests begin; by themselves by default.
     pub bisect: BisectStart,
     /// Kernels from the kernel store. If empty, the kernel is built from the commit.
     pub kernels: Vec<StoreKernel>,

@@ -11,10 +11,10 @@ use crate::names::{NameError, as_text, bad};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum BisectStart {
-    /// By themselves, for a confirmed failure after untested commits.
+    /// By themselves, for a confirmed failure after commits that the group does not test.
+    #[default]
     Auto,
     /// When a user asks for one.
-    #[default]
     Ask,
     /// Never.
     Off,

@@ -93,18 +93,24 @@ pub struct Asked<'a> {
     pub now: i64,
 }
 
-/// The commits between the newest pass before the newest failures and `failed`, the oldest of these failures; `None` if the pass
-/// is at its parent, or if the failure is not new.
+/// The commits between the newest pass before the newest failures and `failed`, the oldest of these failures; `None` if the failure
+/// is not new, or if the plan tests all commits between them: those are among the newest `planned` ones of the branch.
 #[must_use]
 pub fn new_failure(
     listed: &[CommitInfo],
     entries: &HashMap<CommitId, TestEntry>,
     failed: &CommitId,
+    planned: u32,
 ) -> Option<BisectRange> {
     let status = |commit: &CommitId| entries.get(commit).map(TestEntry::status);
     let range = range::newest(listed, status).ok().filter(|range| range.head == *failed)?;
+    // Without a pass, the failure may not be new.
+    entries.get(&range.base)?;
     let chain = range::chain(listed, &range).ok()?;
-    (chain.commits.len() > 2).then_some(range)
+    let planned: HashSet<&CommitId> =
+        listed.iter().take(usize::try_from(planned).unwrap_or(usize::MAX)).map(|commit| &commit.id).collect();
+    let is_hole = |commit: &CommitId| !entries.contains_key(commit) && !planned.contains(commit);
+    chain.commits.iter().any(is_hole).then_some(range)
 }
 
 /// What a bisection needs from the farm.

@@ -140,7 +140,11 @@ impl Farm {
             return;
         }
         let Ok(entries) = self.verdicts.history(&job.branch, &job.key) else { return };
-        let Some(range) = bisect::new_failure(&fetched.commits, &entries, &job.commit) else { return };
+        let group = self.view.config.test_group(&job.branch.user, &job.group);
+        let planned = group.map_or(0, |group| group.max_commits);
+        let Some(range) = bisect::new_failure(&fetched.commits, &entries, &job.commit, planned) else {
+            return;
+        };
         // It may have ended before.
         let id = bisections::id(&job.key, &range.base, &range.head);
         if bisections::path(&self.output_dir, &id).exists() {

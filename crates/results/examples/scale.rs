@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use model::{BranchRef, ResultKey};
 use results::{Reader, Writer};
 use rusqlite::{Connection, OpenFlags, params};
-use support::{EXPERIMENTS, commit, copy_blobs, key, median, message, millis, record, record_all, report};
+use support::{FILE, commit, copy_blobs, key, median, message, millis, record, record_all, report};
 
 /// The commits of the branch that a page lists; the second branch has all commits.
 const LISTED: usize = 500;
@@ -97,7 +97,7 @@ fn rows(path: &Path, commits: usize) -> Result<()> {
     // In the order of each table.
     transaction.execute_batch(&format!(
         "CREATE TEMP TABLE sample AS SELECT * FROM attempt; CREATE TEMP TABLE counts AS SELECT * FROM facet; \
-         INSERT INTO experiment SELECT {experiment}, c.id FROM copy c CROSS JOIN (SELECT DISTINCT test % {EXPERIMENTS} AS test FROM sample) a; \
+         INSERT INTO experiment SELECT {experiment}, c.id FROM copy c CROSS JOIN (SELECT min(test) AS test FROM sample GROUP BY test / {FILE}) a; \
          INSERT INTO attempt SELECT {attempt} FROM copy c CROSS JOIN sample a; \
          INSERT INTO history SELECT {history} FROM sample a CROSS JOIN copy c; \
          INSERT INTO facet SELECT c.id, a.status, a.host, a.kernel, a.tests FROM copy c CROSS JOIN counts a; \
@@ -133,7 +133,7 @@ fn take_indexes(database: &Connection) -> Result<Vec<String>> {
 
 /// The key of an experiment of a commit `c` and a row `a` of the sample: far from that of the next one, as keys are.
 fn experiment_key() -> String {
-    format!("(c.number * {EXPERIMENTS} + a.test % {EXPERIMENTS}) * 11400714819323")
+    format!("(c.number * 1000 + a.test / {FILE}) * 570035740967")
 }
 
 /// What selects a row for a table of attempts from a commit `c` and a row `a` of the sample: what differs between the

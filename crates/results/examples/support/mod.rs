@@ -46,7 +46,7 @@ pub fn record(commit: &CommitId, test: usize) -> Result<VerdictRecord> {
     record.image_hash = Some("d".repeat(64));
     record.conditions = Conditions {
         suite: None,
-        experiment: Some(fsx::digest::sha256_hex(format!("{commit} {}", file)).parse()?),
+        experiment: Some(fsx::digest::sha256_hex(format!("{commit} {file}")).parse()?),
         load: Some(50),
         alone: Some(false),
     };

@@ -8,7 +8,7 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 /// The batches of the farm on one host.
 #[derive(Debug, Default)]
 pub struct Neighbors {
-    /// Taken for writing by a batch that needs the host to itself. Whoever waits first gets it first.
+    /// Taken for writing by a batch that needs the host to itself. The first one that waits gets it first.
     turn: Arc<RwLock<()>>,
     seen: Mutex<Seen>,
 }

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use belief::Confidence;
 use model::{BranchRef, ResultKey};
 use results::claims::{self, ClaimRecord, ClaimRecords, ClaimState};
-use results::requests::{self, Believe, RequestKind};
+use results::requests::{Believe, RequestKind};
 use serde::Serialize;
 use stdio::terminal;
 
-use super::rerun::{submit, wait_until};
+use super::rerun::{is_waiting, requested_by, submit, wait_until};
 use super::wait::Clock;
 use super::{Answer, history, to_json};
 use crate::context::Context;
@@ -48,8 +48,7 @@ impl Answer for Claims {
         }
         let mut table = Table::default();
         for record in &self.records {
-            let by =
-                record.requested_by.as_deref().map_or("the farm".into(), |account| format!("by {account}"));
+            let by = requested_by(record.requested_by.as_deref());
             table.row([
                 Cell::left(&record.id),
                 Cell::left(record.state.word()),
@@ -143,12 +142,6 @@ pub fn run(
 fn begun(output_dir: &Path, request: &Path) -> Option<ClaimRecord> {
     let file = request.file_name()?.to_str()?;
     claims::list(output_dir).records.into_iter().find(|found| found.request.as_deref() == Some(file))
-}
-
-/// Whether the daemon has not finished the request: it waits for the branch.
-fn is_waiting(output_dir: &Path, request: &Path) -> bool {
-    let taken = output_dir.join(requests::DIRECTORY).join(requests::TAKEN);
-    request.file_name().is_some_and(|name| taken.join(name).exists())
 }
 
 impl Answer for Requested {

@@ -9,12 +9,12 @@ use gitio::Repo;
 use model::{BranchRef, CommitId, ResultKey, Status};
 use regress::first_bad::stretches;
 use results::bisections::{self, BisectionRecord};
-use results::requests::{self, Bisect, BisectRange, RequestKind};
+use results::requests::{Bisect, BisectRange, RequestKind};
 use results::{BranchEntry, HistoryEntry, PREFIX_MIN, TestEntry};
 use serde::Serialize;
 use stdio::terminal;
 
-use super::rerun::{submit, wait_until};
+use super::rerun::{is_waiting, requested_by, submit, wait_until};
 use super::{Answer, history, to_json};
 use crate::context::Context;
 use crate::problem::Problem;
@@ -51,8 +51,7 @@ impl Answer for Bisections {
         for found in &self.records {
             let record = &found.record;
             let waits = found.waits_for.as_ref().map(|reason| format!("; waits: {reason}"));
-            let by =
-                found.requested_by.as_deref().map_or("the farm".into(), |account| format!("by {account}"));
+            let by = requested_by(found.requested_by.as_deref());
             table.row([
                 Cell::left(&record.id),
                 Cell::left(record.state.word()),
@@ -117,12 +116,6 @@ fn begun(output_dir: &Path, request: &Path) -> Option<BisectionRecord> {
     wait_until(|| !is_waiting(output_dir, request));
     let file = request.file_name()?.to_str()?;
     bisections::list(output_dir).records.into_iter().find(|found| found.request.as_deref() == Some(file))
-}
-
-/// Whether the daemon has not finished the request: it waits for the branch.
-fn is_waiting(output_dir: &Path, request: &Path) -> bool {
-    let taken = output_dir.join(requests::DIRECTORY).join(requests::TAKEN);
-    request.file_name().is_some_and(|name| taken.join(name).exists())
 }
 
 /// The range that the user gave.

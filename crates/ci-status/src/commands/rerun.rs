@@ -60,6 +60,17 @@ pub(super) fn submit(
     Ok(path)
 }
 
+/// Whether the daemon has not finished the request: it waits for the branch.
+pub(super) fn is_waiting(output_dir: &Path, request: &Path) -> bool {
+    let taken = output_dir.join(requests::DIRECTORY).join(requests::TAKEN);
+    request.file_name().is_some_and(|name| taken.join(name).exists())
+}
+
+/// The account that requested something, in words; `None` is the farm itself.
+pub(super) fn requested_by(account: Option<&str>) -> String {
+    account.map_or("the farm".into(), |account| format!("by {account}"))
+}
+
 /// Waits for the daemon, but not for long.
 pub(super) fn wait_until(done: impl Fn() -> bool) {
     let start = Instant::now();

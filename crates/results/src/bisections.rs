@@ -204,22 +204,10 @@ pub fn of_tests(output_dir: &Path, tests: &[ResultKey]) -> Vec<BisectionRecord> 
 }
 
 fn read_all(output_dir: &Path, is_wanted: impl Fn(&str) -> bool) -> BisectionRecords {
-    let mut found = BisectionRecords::default();
-    let ids = match records::ids(&output_dir.join(DIRECTORY)) {
-        Ok(ids) => ids,
-        Err(problem) => {
-            found.problems.push(problem);
-            return found;
-        }
-    };
-    for id in ids.iter().filter(|id| is_wanted(id)) {
-        match read(output_dir, id) {
-            Ok(record) => found.records.extend(record),
-            Err(problem) => found.problems.push(problem),
-        }
-    }
-    found.records.sort_by(|a, b| (b.begun, &b.record.id).cmp(&(a.begun, &a.record.id)));
-    found
+    let read = |id: &str| read(output_dir, id);
+    let (mut records, problems) = records::list(&output_dir.join(DIRECTORY), is_wanted, read);
+    records.sort_by(|a: &BisectionRecord, b| (b.begun, &b.record.id).cmp(&(a.begun, &a.record.id)));
+    BisectionRecords { records, problems }
 }
 
 impl BisectionRecord {

@@ -153,19 +153,10 @@ pub fn read(output_dir: &Path, id: &str) -> Result<Option<ClaimRecord>, String> 
 /// The records of an output directory, newest first.
 #[must_use]
 pub fn list(output_dir: &Path) -> ClaimRecords {
-    let mut found = ClaimRecords::default();
-    let ids = records::ids(&output_dir.join(DIRECTORY)).unwrap_or_else(|problem| {
-        found.problems.push(problem);
-        Vec::new()
-    });
-    for id in ids {
-        match read(output_dir, &id) {
-            Ok(record) => found.records.extend(record),
-            Err(problem) => found.problems.push(problem),
-        }
-    }
-    found.records.sort_by(|a, b| (b.begun, &b.id).cmp(&(a.begun, &a.id)));
-    found
+    let read = |id: &str| read(output_dir, id);
+    let (mut records, problems) = records::list(&output_dir.join(DIRECTORY), |_| true, read);
+    records.sort_by(|a: &ClaimRecord, b| (b.begun, &b.id).cmp(&(a.begun, &a.id)));
+    ClaimRecords { records, problems }
 }
 
 #[cfg(test)]

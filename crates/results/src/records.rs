@@ -54,14 +54,29 @@ pub(crate) fn read<T: DeserializeOwned>(
     Ok(Some(record))
 }
 
-/// The ids of the records in a directory, which the first record creates.
-pub(crate) fn ids(directory: &Path) -> Result<Vec<String>, String> {
+/// The records of a directory with a wanted id, in any order, and the problems of those that cannot be read. The first record creates the
+/// directory.
+pub(crate) fn list<T>(
+    directory: &Path,
+    is_wanted: impl Fn(&str) -> bool,
+    read: impl Fn(&str) -> Result<Option<T>, String>,
+) -> (Vec<T>, Vec<String>) {
+    let (mut found, mut problems) = (Vec::new(), Vec::new());
     let entries = match fsx::own::list(directory) {
         Ok(entries) => entries,
-        Err(error) if error.is_not_found() => return Ok(Vec::new()),
-        Err(error) => return Err(error.to_string()),
+        Err(error) if error.is_not_found() => Vec::new(),
+        Err(error) => {
+            problems.push(error.to_string());
+            Vec::new()
+        }
     };
     let names = entries.iter().filter(|entry| entry.path.extension().is_some_and(|ending| ending == "json"));
-    let ids = names.filter_map(|entry| entry.path.file_stem()?.to_str().map(str::to_owned));
-    Ok(ids.take(FILES_MAX).collect())
+    let ids = names.filter_map(|entry| entry.path.file_stem()?.to_str()).filter(|id| is_wanted(id));
+    for id in ids.take(FILES_MAX) {
+        match read(id) {
+            Ok(record) => found.extend(record),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    (found, problems)
 }

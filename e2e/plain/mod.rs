@@ -150,7 +150,7 @@ fn view(reader: &Reader, query: &HashMap<String, String>) -> Result<Value, &'sta
     }
 }
 
-fn row(BranchEntry { commit, message, counts, duration }: &BranchEntry) -> Value {
+fn row(BranchEntry { commit, message, counts, duration, .. }: &BranchEntry) -> Value {
     let Counts { passed, failed, notrun, failed_to_run, inprogress, unknown, flaky } = counts;
     let failed = failed + flaky;
     json!({

@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Effects, Style};
 use model::{Counts, Status};
+use results::Authorship;
 use stdio::terminal;
+
+/// The maximum length of a name, in characters.
+const NAME_MAX: usize = 60;
 
 /// The style of a status.
 pub fn style(status: Status) -> Style {
@@ -82,11 +86,12 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
-/// The time between two moments, in Unix seconds: `5 s`, `2h 00m`.
+/// The time between two moments, in Unix seconds: `5 s`, `2h 00m`, `3 d`.
 pub fn elapsed(then: i64, now: i64) -> String {
     let seconds = u64::try_from(now.saturating_sub(then)).unwrap_or(0);
     match seconds {
         0..60 => format!("{seconds} s"),
+        172_800.. => format!("{} d", seconds / 86_400),
         _ => duration(Duration::from_secs(seconds)),
     }
 }
@@ -94,6 +99,13 @@ pub fn elapsed(then: i64, now: i64) -> String {
 /// The age of a moment, in Unix seconds: `5 s ago`.
 pub fn ago(then: i64, now: i64) -> String {
     format!("{} ago", elapsed(then, now))
+}
+
+/// Author and age of a commit: `Kim, 3 d ago`; empty if both are unknown.
+pub fn by(authorship: &Authorship, now: i64) -> String {
+    let name: String = terminal::line(authorship.name()).chars().take(NAME_MAX).collect();
+    let age = (authorship.date > 0).then(|| ago(authorship.date, now)).unwrap_or_default();
+    [name, age].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
 /// A table: each column is as wide as its widest cell, and the last one is not padded.

@@ -58,7 +58,7 @@ fn log() {
     b5e2a390b3a4       1       0  3m 12s  ext4: fix hole punching
     3 older commits not shown (-n 5 shows all)
     ");
-    assert_snapshot!(run(&dir, "log ext4 --json"), @r#"[{"commit":"61254269674c99fed74c8a9374bda7d8bac7b943","message":"ext4: tidy up","passed":2,"failed":0,"notrun":1,"failed_to_run":0,"inprogress":0,"unknown":0,"duration":13,"duration_ms":13245}]"#);
+    assert_snapshot!(run(&dir, "log ext4 --json"), @r#"[{"commit":"61254269674c99fed74c8a9374bda7d8bac7b943","message":"ext4: tidy up","passed":2,"failed":0,"notrun":1,"failed_to_run":0,"inprogress":0,"unknown":0,"duration":13,"duration_ms":13245,"author":"<amy@example.org>","date":1699910100}]"#);
 }
 
 #[test]
@@ -68,6 +68,7 @@ fn show() {
     assert_snapshot!(run(&dir, &format!("show {two}")), @r"
     commit c2de0ed96e376b348778e76c3c45636dbfcb9864
         ext4: be clever�[2J
+        Eve [2J �, 3 d ago
 
     1 failed, 1 passed in 4.1 s
 
@@ -85,6 +86,7 @@ fn show() {
     assert_snapshot!(run(&dir, &format!("show {four} --failed")), @r"
     commit b5e2a390b3a477edbed154be484d99fe0b8924c9
         ext4: fix hole punching
+        Kim, 1h 23m ago
 
     1 in progress, 1 passed; 0 shown
     ");
@@ -94,8 +96,8 @@ fn show() {
 
     no results yet
     ");
-    assert_snapshot!(run(&dir, "show kmo/next --json"), @r#"{"commit":"b5e2a390b3a477edbed154be484d99fe0b8924c9","message":"ext4: fix hole punching\n\nFixes: 123","tests":[{"name":"fs.ext4.basic.mount","status":"In progress","duration":0,"duration_ms":0,"started":1700000090,"host":"local","slot":0},{"name":"fs.ext4.basic.punch","status":"Passed","duration":192,"duration_ms":192000}]}"#);
-    assert_snapshot!(run(&dir, &format!("show {two} --json --test punch")), @r#"{"commit":"c2de0ed96e376b348778e76c3c45636dbfcb9864","message":"ext4: be clever\u001b[2J","tests":[{"name":"fs.ext4.basic.punch","status":"Failed","duration":3,"duration_ms":3200,"started":1700000000,"reason":"kernel BUG at fs/ext4/inode.c:123!","crash":"BUG in ext4_punch_hole","host":"farm1","slot":2,"log_bytes":53,"full_log_bytes":26,"other_attempts":[{"attempt":2,"status":"Failed","duration_ms":3100,"reason":"kernel BUG at fs/ext4/inode.c:123!"}]}]}"#);
+    assert_snapshot!(run(&dir, "show kmo/next --json"), @r#"{"commit":"b5e2a390b3a477edbed154be484d99fe0b8924c9","message":"ext4: fix hole punching\n\nFixes: 123","author":"Kim <kim@example.org>","date":1699995100,"tests":[{"name":"fs.ext4.basic.mount","status":"In progress","duration":0,"duration_ms":0,"started":1700000090,"host":"local","slot":0},{"name":"fs.ext4.basic.punch","status":"Passed","duration":192,"duration_ms":192000}]}"#);
+    assert_snapshot!(run(&dir, &format!("show {two} --json --test punch")), @r#"{"commit":"c2de0ed96e376b348778e76c3c45636dbfcb9864","message":"ext4: be clever\u001b[2J","author":"Eve [2J \u202e<eve@example.org>","date":1699740900,"tests":[{"name":"fs.ext4.basic.punch","status":"Failed","duration":3,"duration_ms":3200,"started":1700000000,"reason":"kernel BUG at fs/ext4/inode.c:123!","crash":"BUG in ext4_punch_hole","host":"farm1","slot":2,"log_bytes":53,"full_log_bytes":26,"other_attempts":[{"attempt":2,"status":"Failed","duration_ms":3100,"reason":"kernel BUG at fs/ext4/inode.c:123!"}]}]}"#);
 }
 
 #[test]
@@ -307,7 +309,7 @@ fn history() {
     c2de0ed96e37  Failed   3.2 s  ext4: be clever�[2J  BUG in ext4_punch_hole; kernel BUG at fs/ext4/inode.c:123!; failed 2 of 2 runs
     61254269674c  Passed  12.3 s  ext4: tidy up
     ");
-    assert_snapshot!(run(&dir, "history amy/next mount --json"), @r#"[{"commit":"c2de0ed96e376b348778e76c3c45636dbfcb9864","message":"ext4: be clever\u001b[2J","test":{"name":"fs.ext4.basic.mount","status":"Passed","duration":0,"duration_ms":950,"full_log_bytes":26}},{"commit":"61254269674c99fed74c8a9374bda7d8bac7b943","message":"ext4: tidy up","test":{"name":"fs.ext4.basic.mount","status":"Passed","duration":0,"duration_ms":900}}]"#);
+    assert_snapshot!(run(&dir, "history amy/next mount --json"), @r#"[{"commit":"c2de0ed96e376b348778e76c3c45636dbfcb9864","message":"ext4: be clever\u001b[2J","author":"Eve [2J \u202e<eve@example.org>","date":1699740900,"test":{"name":"fs.ext4.basic.mount","status":"Passed","duration":0,"duration_ms":950,"full_log_bytes":26}},{"commit":"61254269674c99fed74c8a9374bda7d8bac7b943","message":"ext4: tidy up","author":"<amy@example.org>","date":1699910100,"test":{"name":"fs.ext4.basic.mount","status":"Passed","duration":0,"duration_ms":900}}]"#);
 }
 
 #[test]
@@ -337,7 +339,7 @@ fn compare() {
 
     0 tests without a difference
     ");
-    assert_snapshot!(run(&dir, &format!("compare {two} {four} --json")), @r#"{"base":{"commit":"c2de0ed96e376b348778e76c3c45636dbfcb9864","message":"ext4: be clever\u001b[2J","passed":1,"failed":1,"notrun":0,"failed_to_run":0,"inprogress":0,"unknown":0},"head":{"commit":"b5e2a390b3a477edbed154be484d99fe0b8924c9","message":"ext4: fix hole punching\n\nFixes: 123","passed":1,"failed":0,"notrun":0,"failed_to_run":0,"inprogress":1,"unknown":0},"alike":1,"changes":[{"name":"fs.ext4.basic.punch","change":"fixed","base":"Failed","head":"Passed","reason":"kernel BUG at fs/ext4/inode.c:123!","crash":"BUG in ext4_punch_hole","fix":{"state":"unproven","passes":1,"needed":5,"failed":1,"runs":1}}]}"#);
+    assert_snapshot!(run(&dir, &format!("compare {two} {four} --json")), @r#"{"base":{"commit":"c2de0ed96e376b348778e76c3c45636dbfcb9864","message":"ext4: be clever\u001b[2J","author":"Eve [2J \u202e<eve@example.org>","date":1699740900,"passed":1,"failed":1,"notrun":0,"failed_to_run":0,"inprogress":0,"unknown":0},"head":{"commit":"b5e2a390b3a477edbed154be484d99fe0b8924c9","message":"ext4: fix hole punching\n\nFixes: 123","author":"Kim <kim@example.org>","date":1699995100,"passed":1,"failed":0,"notrun":0,"failed_to_run":0,"inprogress":1,"unknown":0},"alike":1,"changes":[{"name":"fs.ext4.basic.punch","change":"fixed","base":"Failed","head":"Passed","reason":"kernel BUG at fs/ext4/inode.c:123!","crash":"BUG in ext4_punch_hole","fix":{"state":"unproven","passes":1,"needed":5,"failed":1,"runs":1}}]}"#);
 }
 
 #[test]

@@ -150,6 +150,7 @@ mod tests {
         let entry = |(row, letters): (usize, &&str)| HistoryEntry {
             commit: commit(row),
             message: String::new(),
+            authorship: results::Authorship::default(),
             entry: entry(letters),
         };
         newest_first.iter().enumerate().map(entry).collect()

@@ -4,7 +4,7 @@
 
 use model::{BranchRef, Counts, Status};
 use results::json::{FixRow, HistoryRow, SuspicionRow};
-use results::{BranchEntry, CommitResults, HistoryEntry, TestEntry};
+use results::{Authorship, BranchEntry, CommitResults, HistoryEntry, TestEntry};
 use serde::{Deserialize, Serialize};
 
 use crate::compare::{Change, ChangeKind, Comparison};
@@ -69,6 +69,9 @@ pub struct SideView {
     /// The branch, if the side was given as a branch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
+    /// Its author and date.
+    #[serde(flatten)]
+    pub authorship: Authorship,
     /// The number of tests by status.
     #[serde(flatten)]
     pub counts: Counts,
@@ -81,6 +84,7 @@ impl From<&ComparedCommit> for SideView {
             message: side.results.message.clone(),
             user: side.at.as_ref().map(|at| at.user.to_string()),
             branch: side.at.as_ref().map(|at| at.branch.to_string()),
+            authorship: side.authorship.clone(),
             counts: side.results.counts(),
         }
     }
@@ -91,6 +95,8 @@ impl From<&ComparedCommit> for SideView {
 pub struct ComparedCommit {
     /// The branch, if the commit was given as a branch.
     pub at: Option<BranchRef>,
+    /// Its author and date.
+    pub authorship: Authorship,
     /// The results.
     pub results: CommitResults,
 }
@@ -160,6 +166,9 @@ pub struct CrashCommit {
     pub commit: String,
     /// The commit message.
     pub message: String,
+    /// Its author and date.
+    #[serde(flatten)]
+    pub authorship: Authorship,
     /// The start time of the first or last test that crashed, in Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<i64>,
@@ -170,8 +179,9 @@ impl CrashRow {
     #[must_use]
     pub fn new(group: &CrashGroup, newest_first: &[BranchEntry]) -> Self {
         let commit = |row: usize, started: Option<i64>| {
-            let BranchEntry { commit, message, .. } = &newest_first[row];
-            CrashCommit { commit: commit.to_string(), message: message.clone(), started }
+            let BranchEntry { commit, message, authorship, .. } = &newest_first[row];
+            let (message, authorship) = (message.clone(), authorship.clone());
+            CrashCommit { commit: commit.to_string(), message, authorship, started }
         };
         Self {
             crash: group.title.clone(),

@@ -261,6 +261,7 @@ mod tests {
         let entry = |(at, passed): (usize, u32)| BranchEntry {
             commit: format!("{at:040}").parse().unwrap(),
             message: String::new(),
+            authorship: results::Authorship::default(),
             counts: model::Counts { passed, failed: 1, ..model::Counts::default() },
             duration: Duration::ZERO,
         };

@@ -14,6 +14,8 @@ struct BranchEntry {
 
   durationMs @9 :UInt64;    # added by ktest-ci; 0: use duration
   flaky @10 :UInt32;        # of the failed ones
+  author @11 :Text;         # name and address; empty if unknown
+  date @12 :Int64;          # of the committer, Unix seconds; 0 if unknown
 }
 
 struct BranchLog {

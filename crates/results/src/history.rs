@@ -115,7 +115,12 @@ impl Reader {
             (join(commits), stored)
         });
         let Some(commits) = commits? else { return Ok(None) };
-        let listed = |BranchEntry { commit, message, .. }| HistoryEntry { commit, message, entry: None };
+        let listed = |BranchEntry { commit, message, authorship, .. }| HistoryEntry {
+            commit,
+            message,
+            authorship,
+            entry: None,
+        };
         let mut history: Vec<HistoryEntry> = commits.into_iter().map(listed).collect();
         let stored = stored.and_then(|(listing, rows)| {
             let fill =

@@ -10,7 +10,9 @@ use model::{BranchName, CommitId, Conditions, Counts, KnownFailure, Status, Stat
 use serde::{Deserialize, Serialize};
 
 use crate::flaky::FlakyEntry;
-use crate::types::{Attempt, BranchEntry, CommitResults, HistoryEntry, TestEntry, duration, millis_of};
+use crate::types::{
+    Attempt, Authorship, BranchEntry, CommitResults, HistoryEntry, TestEntry, duration, millis_of,
+};
 
 /// A user and the branches: the view of one user; the view of all users is a list of these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +38,9 @@ pub struct CommitRow {
     /// The same in ms; 0 if only seconds are known.
     #[serde(default)]
     pub duration_ms: u64,
+    /// Its author and date.
+    #[serde(flatten)]
+    pub authorship: Authorship,
 }
 
 impl CommitRow {
@@ -45,6 +50,7 @@ impl CommitRow {
         Some(BranchEntry {
             commit: self.commit.parse().ok()?,
             message: self.message,
+            authorship: self.authorship,
             counts: self.counts,
             duration: duration(self.duration_ms, self.duration),
         })
@@ -59,6 +65,7 @@ impl From<&BranchEntry> for CommitRow {
             counts: entry.counts,
             duration: entry.duration.as_secs(),
             duration_ms: millis_of(entry.duration),
+            authorship: entry.authorship.clone(),
         }
     }
 }
@@ -70,6 +77,9 @@ pub struct CommitView {
     pub commit: String,
     /// Its message.
     pub message: String,
+    /// Its author and date.
+    #[serde(flatten)]
+    pub authorship: Authorship,
     /// The tests, sorted by name.
     pub tests: Vec<TestRow>,
     /// Suspicious passes, compared with an older commit; absent if there are none or the search was not made.
@@ -94,6 +104,7 @@ impl CommitView {
         Self {
             commit: results.commit.to_string(),
             message: results.message.clone(),
+            authorship: Authorship::default(),
             tests: results.entries.iter().filter(|entry| keep(entry)).map(TestRow::from).collect(),
             suspicious: Vec::new(),
         }
@@ -312,6 +323,9 @@ pub struct HistoryRow {
     pub commit: String,
     /// Its message.
     pub message: String,
+    /// Its author and date.
+    #[serde(flatten)]
+    pub authorship: Authorship,
     /// The test at that commit; absent if it has no result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<TestRow>,
@@ -361,6 +375,7 @@ impl From<&HistoryEntry> for HistoryRow {
         Self {
             commit: entry.commit.to_string(),
             message: entry.message.clone(),
+            authorship: entry.authorship.clone(),
             test: entry.entry.as_ref().map(TestRow::from),
             fix: None,
         }
@@ -374,6 +389,7 @@ impl HistoryRow {
         Some(HistoryEntry {
             commit: self.commit.parse().ok()?,
             message: self.message,
+            authorship: self.authorship,
             entry: self.test.and_then(TestRow::entry),
         })
     }

@@ -53,8 +53,8 @@ pub use reader::{PREFIX_MIN, Reader, Resolved};
 pub use segment::{Recovery, inspect_segment};
 pub use tree::{Exported, export_tree, status_text};
 pub use types::{
-    Attempt, BranchEntry, CommitDetails, CommitResults, CrashEntry, HistoryEntry, RecentRun, Recorded,
-    Summary, TEXT_MAX, TestDuration, TestEntry, TestParts, VerdictRecord, sources,
+    Attempt, Authorship, BranchEntry, CommitDetails, CommitResults, CrashEntry, HistoryEntry, RecentRun,
+    Recorded, Summary, TEXT_MAX, TestDuration, TestEntry, TestParts, VerdictRecord, sources,
 };
 pub use verdicts::{KeyId, VerdictSet};
 pub use writer::{Opened, PlainFile, Tuning, Writer};

@@ -157,14 +157,14 @@ impl Reader {
         self.with_blob(commit, |bytes, _| codec::decode_one(bytes, key))
     }
 
-    /// The message of a commit from the first listing that has it, for results without a message.
-    pub fn listed_message(&self, commit: &CommitId) -> Result<Option<String>> {
+    /// A commit in the first listing that has it, with its message, author and date.
+    pub fn listed(&self, commit: &CommitId) -> Result<Option<BranchEntry>> {
         for (user, branches) in self.users()? {
             for branch in branches {
                 // A damaged listing must not hide the others.
                 let Ok(Some(entries)) = self.branch(&BranchRef::new(&user, &branch)) else { continue };
                 if let Some(entry) = entries.into_iter().find(|entry| entry.commit == *commit) {
-                    return Ok(Some(entry.message));
+                    return Ok(Some(entry));
                 }
             }
         }

@@ -226,6 +226,40 @@ pub struct CommitDetails {
     pub date: i64,
 }
 
+/// Who wrote a commit, and when it was committed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authorship {
+    /// Name and address of the author; empty if unknown.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub author: String,
+    /// The committer date, Unix seconds; 0 if unknown.
+    #[serde(default, skip_serializing_if = "is_unknown")]
+    pub date: i64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_unknown(date: &i64) -> bool {
+    *date == 0
+}
+
+impl Authorship {
+    /// The name of the author, or else the address; empty if both are unknown.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        let (name, address) = self.author.split_once('<').unwrap_or((&self.author, ""));
+        match name.trim() {
+            "" => address.trim_end_matches('>').trim(),
+            name => name,
+        }
+    }
+}
+
+impl From<&CommitDetails> for Authorship {
+    fn from(details: &CommitDetails) -> Self {
+        Self { author: details.author.clone(), date: details.date }
+    }
+}
+
 /// A verdict to be recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerdictRecord {
@@ -366,6 +400,8 @@ pub struct BranchEntry {
     pub commit: CommitId,
     /// Its message.
     pub message: String,
+    /// Its author and date.
+    pub authorship: Authorship,
     /// The number of tests by status.
     pub counts: Counts,
     /// The sum of the durations of all tests.
@@ -402,6 +438,8 @@ pub struct HistoryEntry {
     pub commit: CommitId,
     /// Its message.
     pub message: String,
+    /// Its author and date.
+    pub authorship: Authorship,
     /// The test at that commit; `None` if it has no result.
     pub entry: Option<TestEntry>,
 }

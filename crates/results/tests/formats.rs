@@ -11,7 +11,7 @@ use std::time::Duration;
 use model::{CommitId, Conditions, Counts, ResultKey, Status};
 use proptest::prelude::*;
 use results::codec::{self, Aligned, CommitBlob, DurationsBlob, Mark};
-use results::{Attempt, BranchEntry, CommitResults, Reader, TestDuration, TestEntry};
+use results::{Attempt, Authorship, BranchEntry, CommitResults, Reader, TestDuration, TestEntry};
 use spawn::{Cmd, Limits};
 
 fn here() -> PathBuf {
@@ -218,6 +218,7 @@ fn existing_readers_read_what_we_write() {
     let entries = [BranchEntry {
         commit: commit(),
         message: "two".into(),
+        authorship: Authorship { author: "Kim <kim@example.org>".into(), date: 1_700_000_000 },
         // Existing readers count flaky tests as failed.
         counts: Counts {
             passed: 1,
@@ -400,15 +401,16 @@ proptest! {
 
     #[test]
     fn listings_and_durations_round_trip(
-        rows in prop::collection::vec(("[0-9a-f]{40}", "\\PC{0,40}", any::<[u32; 7]>(), 0u64..1 << 41), 0..20),
+        rows in prop::collection::vec(("[0-9a-f]{40}", "\\PC{0,40}", any::<[u32; 7]>(), 0u64..1 << 41, "\\PC{0,20}", any::<i64>()), 0..20),
         tests in prop::collection::btree_map("[a-z.]{0,10}[a-z]", (0u64..1 << 41, any::<[u64; 3]>()), 0..20),
     ) {
         let entries: Vec<BranchEntry> = rows
             .into_iter()
-            .map(|(commit, message, [passed, failed, notrun, failed_to_run, inprogress, unknown, flaky], millis)| {
+            .map(|(commit, message, [passed, failed, notrun, failed_to_run, inprogress, unknown, flaky], millis, author, date)| {
+                let authorship = Authorship { author, date };
                 let (failed, flaky) = (failed / 2, flaky / 2);
                 let counts = Counts { passed, failed, notrun, failed_to_run, inprogress, unknown, flaky };
-                BranchEntry { commit: commit.parse().unwrap(), message, counts, duration: Duration::from_millis(millis) }
+                BranchEntry { commit: commit.parse().unwrap(), message, authorship, counts, duration: Duration::from_millis(millis) }
             })
             .collect();
         let bytes = codec::encode_branch(&entries);

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use model::{BranchRef, CommitId, Env, ResultKey, Status, Verdict};
-use results::{CommitDetails, Reader, TestEntry, TestParts, VerdictRecord, Writer};
+use results::{Authorship, CommitDetails, Reader, TestEntry, TestParts, VerdictRecord, Writer};
 use rusqlite::{Connection, OpenFlags};
 
 const TESTS: usize = 12;
@@ -239,6 +239,16 @@ async fn the_parts_of_a_key_and_the_details_of_a_commit_are_stored() {
     let details = CommitDetails { tree: "t".repeat(40), author, date: 1_700_000_000 };
     writer.set_details(vec![(commit(0), details.clone()), (commit(999), details)]).await.unwrap();
     writer.close().await.unwrap();
+    // The listing has them, also if the next writer publishes it.
+    let reader = Reader::open(dir.path()).unwrap();
+    let authorship = |reader: &Reader| reader.listed(&commit(0)).unwrap().unwrap().authorship;
+    let expected = Authorship { author: "Kim <kim@example.org> bcc".into(), date: 1_700_000_000 };
+    assert_eq!((authorship(&reader), expected.name()), (expected.clone(), "Kim"));
+    let file = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let listings = file.filter(|path| path.to_string_lossy().contains("/branch."));
+    listings.for_each(|path| std::fs::remove_file(path).unwrap());
+    Writer::open(dir.path()).unwrap().close().await.unwrap();
+    assert_eq!(authorship(&reader), expected);
     let database = open(dir.path());
     let parts = "SELECT file || ' ' || subtest || ' ' || arch || ' ' || env FROM test WHERE file IS NOT NULL";
     let parts: String = database.query_row(parts, [], |row| row.get(0)).unwrap();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use model::{BranchRef, CommitId, HostName, KernelId, ResultKey, StatusSnapshot, Verdict};
 use results::codec::{Mark, encode_commit};
 use results::layout::Layout;
-use results::{CommitResults, LogKind, PlainFile, VerdictRecord, Writer};
+use results::{CommitDetails, CommitResults, LogKind, PlainFile, VerdictRecord, Writer};
 use tokio::runtime::Runtime;
 
 /// A results directory that is being filled. Errors panic.
@@ -104,6 +104,16 @@ impl ResultsFixture {
         self.runtime
             .block_on(self.writer.set_branch(&branch, commits.to_vec()))
             .expect("a branch listing is written");
+        self
+    }
+
+    /// Writes authors and dates of listed commits.
+    pub fn authors(&self, commits: &[(&CommitId, &str, i64)]) -> &Self {
+        let details = commits.iter().map(|(commit, author, date)| {
+            let (tree, author) = (commit.as_str().to_owned(), (*author).to_owned());
+            ((*commit).clone(), CommitDetails { tree, author, date: *date })
+        });
+        self.runtime.block_on(self.writer.set_details(details.collect())).expect("details are written");
         self
     }
 

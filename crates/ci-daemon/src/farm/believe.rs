@@ -40,6 +40,7 @@ impl Bench for FarmBench<'_> {
         let listed = fetched.commits.iter().map(|commit| HistoryEntry {
             commit: commit.id.clone(),
             message: String::new(),
+            authorship: results::Authorship::default(),
             entry: entries.remove(&commit.id),
         });
         let history: Vec<HistoryEntry> = listed.collect();

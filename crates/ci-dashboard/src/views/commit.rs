@@ -97,7 +97,8 @@ pub fn view(context: Context<'_>, route: &CommitRoute, format: Format) -> Result
         None => untested(route, place.as_ref())?,
     };
     if results.message.is_empty() {
-        results.message = context.store.reader().listed_message(&route.sha)?.unwrap_or_default();
+        let listed = context.store.reader().listed(&route.sha)?;
+        results.message = listed.map(|entry| entry.message).unwrap_or_default();
     }
     let wanted = |entry: &TestEntry| {
         route.status.is_none_or(|status| entry.status() == status) && filter.matches(entry.key.as_str())
@@ -109,7 +110,9 @@ pub fn view(context: Context<'_>, route: &CommitRoute, format: Format) -> Result
         });
     if format == Format::Json {
         let suspicious = suspicious.iter().map(SuspicionRow::from).collect();
-        return context.json(&CommitView { suspicious, ..CommitView::new(&results, wanted) });
+        let authorship = place.as_ref().map(|place| place.entries[place.row].authorship.clone());
+        let authorship = authorship.unwrap_or_default();
+        return context.json(&CommitView { suspicious, authorship, ..CommitView::new(&results, wanted) });
     }
     render(context, route, place.as_ref(), &results, &filter, &suspicious)
 }

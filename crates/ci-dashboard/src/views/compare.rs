@@ -126,7 +126,8 @@ fn side(context: Context<'_>, route: &CompareRoute, name: &str) -> Result<Compar
         let tested = entries.iter().find(|entry| entry.counts.total() > 0);
         let tested = tested
             .ok_or_else(|| Problem::NotFound(format!("no commit of {} is tested yet", cut(name, 100))))?;
-        return Ok(ComparedCommit { results: results_of(context, &tested.commit, name)?, at: Some(at) });
+        let results = results_of(context, &tested.commit, name)?;
+        return Ok(ComparedCommit { results, authorship: tested.authorship.clone(), at: Some(at) });
     }
     let commit = match name.parse::<CommitId>() {
         Ok(commit) => commit,
@@ -147,17 +148,18 @@ fn side(context: Context<'_>, route: &CompareRoute, name: &str) -> Result<Compar
             }
         },
     };
-    Ok(ComparedCommit { results: results_of(context, &commit, name)?, at: None })
+    let listed = context.store.reader().listed(&commit)?;
+    let mut results = results_of(context, &commit, name)?;
+    let (message, authorship) = listed.map(|entry| (entry.message, entry.authorship)).unwrap_or_default();
+    if results.message.is_empty() {
+        results.message = message;
+    }
+    Ok(ComparedCommit { results, authorship, at: None })
 }
 
 fn results_of(context: Context<'_>, commit: &CommitId, name: &str) -> Result<CommitResults, Problem> {
     let missing = || Problem::NotFound(format!("no results for {}", cut(name, 100)));
-    let reader = context.store.reader();
-    let mut results = reader.commit(commit)?.ok_or_else(missing)?;
-    if results.message.is_empty() {
-        results.message = reader.listed_message(commit)?.unwrap_or_default();
-    }
-    Ok(results)
+    context.store.reader().commit(commit)?.ok_or_else(missing)
 }
 
 fn render(

@@ -80,6 +80,12 @@ pub fn small() -> Farm {
         fixture.branch("mira", "ext4-testing", &commits);
         fixture.branch("anton", "xfs/for-next", &commits[4..]);
         let id = |row: usize| &commits[row].0;
+        fixture.authors(&[
+            (id(0), "Mira Adler <mira@example.org>", NOW - 900),
+            (id(1), "Mira Adler <mira@example.org>", NOW - 7_200),
+            (id(3), "Eve <script>alert(1)</script> \u{202e}<eve@example.org>", NOW - 3 * 86_400),
+            (id(4), "Linus Torvalds <torvalds@example.org>", NOW - 30 * 86_400),
+        ]);
         let test = |row: usize, key: &str, verdict, millis| {
             TestResult::new(id(row), key, verdict, millis)
                 .on("farm1", 2, NOW - 1000 * i64::try_from(row).unwrap())

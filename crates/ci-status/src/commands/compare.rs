@@ -9,7 +9,7 @@ use regress::json::{CompareView, ComparedCommit};
 use results::TestEntry;
 use results::json::SuspicionRow;
 
-use super::show::{message, remark};
+use super::show::{add_listed, remark};
 use super::{Answer, suspicious, to_json};
 use crate::context::Context;
 use crate::problem::Problem;
@@ -35,10 +35,8 @@ fn read(context: &Context, name: &str) -> Result<ComparedCommit, Problem> {
     let SelectedCommit { commit, at } = select::commit_or_branch(context, Some(name))?;
     let missing = || Problem::NoResults { revision: name.into(), commit: commit.clone() };
     let mut results = context.backend.commit(&commit)?.ok_or_else(missing)?;
-    if results.message.is_empty() {
-        results.message = message(context, &results)?;
-    }
-    Ok(ComparedCommit { results, at })
+    let authorship = add_listed(context, &mut results)?;
+    Ok(ComparedCommit { results, authorship, at })
 }
 
 impl Compare {

@@ -138,7 +138,7 @@ impl Answer for History {
         let (flaky, fix) = (flaky.unwrap_or_default(), self.flaky_fix().unwrap_or_default());
         writeln!(out, "{}: {}{flaky}{fix}\n", text::paint(text::HEADING, title), self.summary())?;
         let mut table = Table::default();
-        for HistoryEntry { commit, message, entry } in &self.entries {
+        for HistoryEntry { commit, message, entry, .. } in &self.entries {
             let subject = message.trim_start().lines().next().unwrap_or("");
             let short = Cell::left(commit.short()).styled(text::COMMIT);
             table.row(match entry {

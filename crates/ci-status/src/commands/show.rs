@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use model::{Counts, Status};
 use results::json::{CommitView, SuspicionRow};
-use results::{CommitResults, TestEntry};
+use results::{Authorship, CommitResults, TestEntry};
 use stdio::terminal;
 
 use super::{Answer, is_failure, suspicious, to_json};
@@ -21,6 +21,8 @@ const SAME: &str = "same";
 #[derive(Debug)]
 pub struct Show {
     results: CommitResults,
+    authorship: Authorship,
+    now: i64,
     /// The counts of all tests, filtered or not.
     all: Counts,
     suspicious: Vec<SuspicionRow>,
@@ -38,9 +40,7 @@ pub fn run(
     let results = context.backend.commit(&commit)?;
     let mut results =
         results.unwrap_or_else(|| CommitResults { commit, message: String::new(), entries: Vec::new() });
-    if results.message.is_empty() {
-        results.message = message(context, &results)?;
-    }
+    let authorship = add_listed(context, &mut results)?;
     let all = results.counts();
     let mut suspicious = if failed { Vec::new() } else { suspicious::of_commit(context, &results)? };
     suspicious.retain(|pass| regex.as_ref().is_none_or(|regex| regex.is_match(&pass.name)));
@@ -48,14 +48,18 @@ pub fn run(
         (!failed || is_failure(entry.status()))
             && regex.as_ref().is_none_or(|regex| regex.is_match(entry.key.as_str()))
     });
-    Ok(Show { results, all, suspicious })
+    Ok(Show { results, authorship, now: context.now, all, suspicious })
 }
 
-/// The message of a commit from a listing, for results without one.
-pub(super) fn message(context: &Context, results: &CommitResults) -> Result<String, Problem> {
+/// Adds the message of a commit from a listing to results without one. Returns its author and date.
+pub(super) fn add_listed(context: &Context, results: &mut CommitResults) -> Result<Authorship, Problem> {
     let listings = context.backend.listings(&all_branches(&*context.backend)?);
     let entry = listings.into_iter().flatten().find(|entry| entry.commit == results.commit);
-    Ok(entry.map(|entry| entry.message).unwrap_or_default())
+    let (message, authorship) = entry.map(|entry| (entry.message, entry.authorship)).unwrap_or_default();
+    if results.message.is_empty() {
+        results.message = message;
+    }
+    Ok(authorship)
 }
 
 /// The crash, the reason and the failure rate of a test.
@@ -80,6 +84,7 @@ impl Answer for Show {
     fn json(&self) -> serde_json::Result<String> {
         to_json(&CommitView {
             suspicious: self.suspicious.clone(),
+            authorship: self.authorship.clone(),
             ..CommitView::new(&self.results, |_| true)
         })
     }
@@ -89,6 +94,10 @@ impl Answer for Show {
         writeln!(out, "{}", text::paint(text::COMMIT, format_args!("commit {}", results.commit)))?;
         if !results.subject().is_empty() {
             writeln!(out, "    {}", terminal::line(results.subject()))?;
+        }
+        let by = text::by(&self.authorship, self.now);
+        if !by.is_empty() {
+            writeln!(out, "    {}", text::paint(text::FAINT, by))?;
         }
         let time = text::duration(results.duration());
         let shown = results.counts();

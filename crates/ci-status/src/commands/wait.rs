@@ -15,7 +15,7 @@ use results::{CommitResults, TestEntry};
 use serde::Serialize;
 use stdio::terminal;
 
-use super::show::{message, remark};
+use super::show::{add_listed, remark};
 use super::{Answer, is_failure, to_json};
 use crate::context::Context;
 use crate::problem::Problem;
@@ -190,7 +190,7 @@ fn end(
     let nothing = || CommitResults { commit: commit.clone(), message: String::new(), entries: Vec::new() };
     let mut results = results.unwrap_or_else(nothing);
     if results.message.is_empty() {
-        results.message = message(context, &results)?;
+        add_listed(context, &mut results)?;
     }
     let (subject, counts) = (results.subject().to_owned(), results.counts());
     results.entries.retain(|entry| counts_as_failure(entry, strict));

@@ -35,6 +35,11 @@ pub fn results() -> TempDir {
     fixture.branch("kmo", "next", &listing);
     fixture.branch("kmo", "ext4/testing", &listing[4..]);
     fixture.branch("amy", "next", &listing[3..]);
+    fixture.authors(&[
+        (four, "Kim <kim@example.org>", NOW - 5_000),
+        (two, "Eve\u{1b}[2J \u{202e}<eve@example.org>", NOW - 3 * 86_400),
+        (one, "<amy@example.org>", NOW - 90_000),
+    ]);
     write_tests(&fixture);
     fixture.snapshot(&snapshot(four));
     fixture.finish();

@@ -55,7 +55,13 @@ fn pushes(pairs: Vec<PushedCommit>, unchanged: usize) -> Pushes {
 fn listed(results: &Fake, names: &[&str]) -> Vec<BranchEntry> {
     let entry = |name: &&str| {
         let counts = results.statuses(&commit(name)).map(|of| counts(&of)).unwrap_or_default();
-        BranchEntry { commit: commit(name), message: String::new(), counts, duration: Duration::ZERO }
+        BranchEntry {
+            commit: commit(name),
+            message: String::new(),
+            authorship: results::Authorship::default(),
+            counts,
+            duration: Duration::ZERO,
+        }
     };
     names.iter().map(entry).collect()
 }

@@ -4,12 +4,15 @@ use model::Counts;
 
 use super::{builder, checked_len, finish, open, text, text_words};
 use crate::generated::branch_log_capnp as schema;
-use crate::types::{BranchEntry, duration, millis_of};
+use crate::types::{Authorship, BranchEntry, duration, millis_of};
 
 /// Encodes a listing. The entries are given newest commit first.
 #[must_use]
 pub fn encode_branch(entries: &[BranchEntry]) -> Vec<u8> {
-    let words: usize = entries.iter().map(|entry| 20 + text_words(&entry.message)).sum();
+    let words: usize = entries
+        .iter()
+        .map(|entry| 22 + text_words(&entry.message) + text_words(&entry.authorship.author))
+        .sum();
     let mut message = builder(64 + words);
     let root = message.init_root::<schema::branch_log::Builder<'_>>();
     let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
@@ -27,6 +30,8 @@ pub fn encode_branch(entries: &[BranchEntry]) -> Vec<u8> {
         out.set_duration(entry.duration.as_secs());
         out.set_duration_ms(millis_of(entry.duration));
         out.set_flaky(entry.counts.flaky);
+        out.set_author(entry.authorship.author.as_str());
+        out.set_date(entry.authorship.date);
     }
     finish(&message)
 }
@@ -59,5 +64,6 @@ fn decode_entry(entry: schema::branch_entry::Reader<'_>) -> capnp::Result<Option
     };
     let (seconds, millis) = (entry.get_duration(), entry.get_duration_ms());
     let duration = duration(millis, seconds);
-    Ok(Some(BranchEntry { commit, message: text(entry.get_message()?), counts, duration }))
+    let authorship = Authorship { author: text(entry.get_author()?), date: entry.get_date() };
+    Ok(Some(BranchEntry { commit, message: text(entry.get_message()?), authorship, counts, duration }))
 }

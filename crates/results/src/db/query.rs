@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::Database;
 use super::attempt::{COLUMNS, Names, attempt, columns};
 use crate::error::{Error, Result};
-use crate::types::{Attempt, BranchEntry, DURATION_MAX, Summary, TestDuration, TestEntry};
+use crate::types::{Attempt, Authorship, BranchEntry, DURATION_MAX, Summary, TestDuration, TestEntry};
 
 /// A commit of the database.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ const ATTEMPTS: &str = concat!(
 );
 
 const LISTINGS: &str = "SELECT u.name, b.name, c.sha, c.message, c.passed, c.failed, c.not_run, c.failed_to_run, c.unknown, \
-     c.duration_ms, c.flaky FROM branch b JOIN user u ON u.id = b.user LEFT JOIN branch_commit l ON l.branch = b.id \
+     c.duration_ms, c.flaky, c.author, c.date FROM branch b JOIN user u ON u.id = b.user LEFT JOIN branch_commit l ON l.branch = b.id \
      LEFT JOIN commit_ c ON c.id = l.commit_ ORDER BY b.id, l.position DESC";
 
 /// The results of a commit and its message.
@@ -94,6 +94,15 @@ impl Database {
             .map_err(self.error())
     }
 
+    /// The author and date of a commit.
+    pub fn authorship(&self, commit: &CommitId) -> Result<Authorship> {
+        self.connection
+            .prepare_cached("SELECT author, date FROM commit_ WHERE sha = ?1")
+            .and_then(|mut select| select.query_row([commit.as_str()], |row| authorship(row, 0)).optional())
+            .map(Option::unwrap_or_default)
+            .map_err(self.error())
+    }
+
     /// All listings.
     pub fn listings(&self) -> Result<Vec<Listing>> {
         let text = |row: &Row<'_>, at| row.get::<_, Option<String>>(at);
@@ -101,12 +110,13 @@ impl Database {
             let rows = select.query_map([], |row| {
                 let commit = text(row, 2)?.zip(text(row, 3)?);
                 let summary = if commit.is_some() { summary(row, 4)? } else { Summary::default() };
-                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, commit, summary))
+                let authorship = authorship(row, 11)?;
+                Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, commit, authorship, summary))
             })?;
             rows.collect::<rusqlite::Result<Vec<_>>>()
         });
         let mut listings: Vec<Listing> = Vec::new();
-        for (user, branch, commit, summary) in rows.map_err(self.error())? {
+        for (user, branch, commit, authorship, summary) in rows.map_err(self.error())? {
             let name = BranchRef { user: self.parse(&user)?, branch: self.parse(&branch)? };
             if listings.last().is_none_or(|(last, _)| *last != name) {
                 listings.push((name, Vec::new()));
@@ -114,7 +124,7 @@ impl Database {
             let (Some((sha, message)), Some((_, entries))) = (commit, listings.last_mut()) else { continue };
             let commit = self.parse(&sha)?;
             let Summary { counts, duration } = summary;
-            entries.push(BranchEntry { commit, message, counts, duration });
+            entries.push(BranchEntry { commit, message, authorship, counts, duration });
         }
         Ok(listings)
     }
@@ -180,6 +190,11 @@ pub(super) fn number(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
 
 pub(super) fn duration(row: &Row<'_>, at: usize) -> rusqlite::Result<Duration> {
     Ok(Duration::from_millis(number(row, at)?).min(DURATION_MAX))
+}
+
+fn authorship(row: &Row<'_>, at: usize) -> rusqlite::Result<Authorship> {
+    let (author, date): (Option<String>, Option<i64>) = (row.get(at)?, row.get(at + 1)?);
+    Ok(Authorship { author: author.unwrap_or_default(), date: date.unwrap_or_default() })
 }
 
 fn summary(row: &Row<'_>, at: usize) -> rusqlite::Result<Summary> {

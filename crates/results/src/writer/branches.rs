@@ -11,8 +11,7 @@ use crate::codec;
 use crate::db::Database;
 use crate::error::Result;
 use crate::reader::Reader;
-use crate::types::BranchEntry;
-use crate::types::Summary;
+use crate::types::{Authorship, BranchEntry, Summary};
 
 #[derive(Default)]
 struct Listing {
@@ -25,6 +24,7 @@ pub struct Branches {
     listings: BTreeMap<BranchRef, Listing>,
     of: HashMap<CommitId, Vec<BranchRef>>,
     summaries: HashMap<CommitId, Summary>,
+    authorships: HashMap<CommitId, Authorship>,
 }
 
 impl Branches {
@@ -36,12 +36,14 @@ impl Branches {
             listings: BTreeMap::new(),
             of: HashMap::new(),
             summaries: HashMap::new(),
+            authorships: HashMap::new(),
         };
         for (name, entries) in db.listings()? {
             let dirty = reader.branch(&name).ok().flatten().as_ref() != Some(&entries);
             for entry in &entries {
                 let summary = Summary { counts: entry.counts, duration: entry.duration };
                 branches.summaries.insert(entry.commit.clone(), summary);
+                branches.authorships.insert(entry.commit.clone(), entry.authorship.clone());
             }
             let commits = entries.into_iter().map(|entry| (entry.commit, entry.message)).collect();
             branches.listings.insert(name, Listing { commits, dirty });
@@ -72,6 +74,7 @@ impl Branches {
         }
         let of = &self.of;
         self.summaries.retain(|commit, _| of.contains_key(commit));
+        self.authorships.retain(|commit, _| of.contains_key(commit));
     }
 
     /// Replaces the listing of a branch, newest commit first.
@@ -97,6 +100,18 @@ impl Branches {
     /// Marks the listings that contain a commit with changed results as out of date.
     pub fn touch(&mut self, commit: &CommitId) {
         self.summaries.remove(commit);
+        self.mark_dirty(commit);
+    }
+
+    /// Sets the author and date of a listed commit.
+    pub fn set_authorship(&mut self, commit: &CommitId, authorship: Authorship) {
+        if self.of.contains_key(commit) && self.authorships.get(commit) != Some(&authorship) {
+            self.authorships.insert(commit.clone(), authorship);
+            self.mark_dirty(commit);
+        }
+    }
+
+    fn mark_dirty(&mut self, commit: &CommitId) {
         for name in self.of.get(commit).into_iter().flatten() {
             if let Some(listing) = self.listings.get_mut(name) {
                 listing.dirty = true;
@@ -138,24 +153,30 @@ impl Branches {
 
     fn entries(&mut self, db: &Database, name: &BranchRef, commits: &Commits) -> Vec<BranchEntry> {
         let Some(listing) = self.listings.get(name) else { return Vec::new() };
-        let summaries = &mut self.summaries;
+        let (summaries, authorships) = (&mut self.summaries, &mut self.authorships);
         let entries = listing.commits.iter().map(|(commit, message)| {
             let summary = match commits.state(commit) {
                 Some(state) => Summary { counts: state.counts(), duration: state.duration() },
-                None => *summaries.entry(commit.clone()).or_insert_with(|| {
-                    db.summary(commit).unwrap_or_else(|error| {
-                        tracing::warn!("{error}");
-                        Summary::default()
-                    })
-                }),
+                None => *summaries.entry(commit.clone()).or_insert_with(|| logged(db.summary(commit))),
             };
+            let authorship =
+                authorships.entry(commit.clone()).or_insert_with(|| logged(db.authorship(commit)));
             BranchEntry {
                 commit: commit.clone(),
                 message: message.clone(),
+                authorship: authorship.clone(),
                 counts: summary.counts,
                 duration: summary.duration,
             }
         });
         entries.collect()
     }
+}
+
+/// The default for what cannot be read: a listing without it is better than none.
+fn logged<T: Default>(read: Result<T>) -> T {
+    read.unwrap_or_else(|error| {
+        tracing::warn!("{error}");
+        T::default()
+    })
 }

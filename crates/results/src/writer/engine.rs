@@ -30,6 +30,7 @@ use crate::import::{self, Imported};
 use crate::layout::LogKind;
 use crate::reader::Reader;
 use crate::tree::remove_empty;
+use crate::types::CommitDetails;
 
 /// How long a change waits for others, to be published together.
 const COALESCE: Duration = Duration::from_millis(200);
@@ -377,6 +378,16 @@ impl Engine {
         self.touch();
     }
 
+    fn set_details(&mut self, commits: &[(CommitId, CommitDetails)]) -> Result<()> {
+        self.db
+            .write(|batch| commits.iter().try_for_each(|(commit, details)| batch.details(commit, details)))?;
+        for (commit, details) in commits {
+            self.branches.set_authorship(commit, details.into());
+        }
+        self.touch();
+        Ok(())
+    }
+
     fn unlist(&mut self, branch: &BranchRef) -> Result<bool> {
         self.db.write(|batch| batch.unlist(branch))?;
         self.relist(branch, &[]);
@@ -446,12 +457,7 @@ impl Engine {
             }
             Command::ClearStale(reply) => drop(reply.send(self.clear_stale())),
             Command::SetBranch { branch, commits, reply } => self.set_branch(branch, commits, reply),
-            Command::Details { commits, reply } => {
-                let write = self.db.write(|batch| {
-                    commits.iter().try_for_each(|(commit, details)| batch.details(commit, details))
-                });
-                let _ = reply.send(write);
-            }
+            Command::Details { commits, reply } => drop(reply.send(self.set_details(&commits))),
             Command::Note(note) => self.note(&note),
             Command::Store(file) => self.store(file),
             Command::RemoveCommits { commits, reply } => match self.remove(&commits) {

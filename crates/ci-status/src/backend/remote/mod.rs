@@ -163,10 +163,15 @@ impl Backend for Remote {
             return Ok(Some(history));
         }
         let Some(commits) = self.branch(at)? else { return Ok(None) };
-        Ok(Some(each(&commits, |BranchEntry { commit, message, counts, .. }| {
+        Ok(Some(each(&commits, |BranchEntry { commit, message, authorship, counts, .. }| {
             let results = (counts.total() > 0).then(|| self.commit(commit).ok().flatten()).flatten();
             let entry = results.and_then(|results| results.get(key).cloned());
-            HistoryEntry { commit: commit.clone(), message: message.clone(), entry }
+            HistoryEntry {
+                commit: commit.clone(),
+                message: message.clone(),
+                authorship: authorship.clone(),
+                entry,
+            }
         })))
     }
 

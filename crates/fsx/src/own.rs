@@ -161,6 +161,21 @@ pub fn link(target: &Path, path: &Path) -> Result<bool, Error> {
     }
 }
 
+/// Gives a file a second name, which is on the same file system. Copies it if the file system has no such links.
+pub fn hard_link(from: &Path, to: &Path) -> Result<(), Error> {
+    match std::fs::hard_link(from, to) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported | io::ErrorKind::TooManyLinks
+            ) =>
+        {
+            copy(from, to).map(drop)
+        }
+        linked => linked.map_err(Error::of("link", to)),
+    }
+}
+
 /// Copies a file and its permissions; returns the number of bytes.
 pub fn copy(from: &Path, to: &Path) -> Result<u64, Error> {
     open(from)?;

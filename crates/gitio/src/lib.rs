@@ -3,6 +3,7 @@
 //! Only this crate starts git. Reading starts no process. Command lines are built from types of `model`, which cannot
 //! contain options.
 
+mod changes;
 mod checkout;
 mod clone;
 mod command;
@@ -18,6 +19,7 @@ mod size;
 mod tree;
 mod walk;
 
+pub use changes::{ChangeKind, TreeChange};
 pub use checkout::Checkout;
 pub use clone::{clone_public, is_public};
 pub use error::GitError;

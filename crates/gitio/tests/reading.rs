@@ -151,3 +151,38 @@ proptest! {
         }
     }
 }
+
+#[tokio::test]
+async fn the_changes_between_two_trees() {
+    use gitio::ChangeKind::{Added, Deleted, Modified, Special};
+    let scratch = ScratchRepo::new();
+    let first = scratch.commit(
+        "first",
+        &[("a", "1\n"), ("dir/b c", "2\n"), ("dir/mode", "3\n"), ("link", "4\n"), ("old", "5\n")],
+    );
+    std::fs::remove_file(scratch.path().join("link")).unwrap();
+    std::os::unix::fs::symlink("a", scratch.path().join("link")).unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(scratch.path().join("dir/mode"), executable).unwrap();
+    scratch.git(["mv", "old", "new\nname"]);
+    let second = scratch.commit("second", &[("dir/b c", "changed\n")]);
+    let repo = Repo::open(scratch.path()).unwrap();
+    let [from, to] = [&first, &second].map(|commit| repo.tree_id(commit).unwrap());
+    let mut changes = repo.tree_changes(&from, &to).await.unwrap();
+    changes.sort_by(|a, b| a.path.cmp(&b.path));
+    let changes: Vec<_> = changes.iter().map(|change| (change.path.as_str(), change.kind)).collect();
+    assert_eq!(
+        changes,
+        [
+            ("dir/b c", Modified),
+            ("dir/mode", Modified),
+            ("link", Special),
+            ("new\nname", Added),
+            ("old", Deleted)
+        ]
+    );
+    assert_eq!(repo.tree_changes(&from, &from).await.unwrap(), []);
+    for id in ["", "--help", "0000000000000000000000000000000000000000"] {
+        assert!(repo.tree_changes(&from, id).await.is_err(), "{id}");
+    }
+}

@@ -70,6 +70,7 @@ fn request(mut args: impl Iterator<Item = String>) -> Result<(BuildRequest, Cach
     let request = BuildRequest {
         trust: None,
         verify_every: 0,
+        check_predicted: 0,
         source,
         flavor: Flavor::of("example", &requirements),
         jobs: std::thread::available_parallelism().map_or(1, usize::from),

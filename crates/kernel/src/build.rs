@@ -12,7 +12,9 @@ use gitio::{GitError, Repo};
 use model::{CommitId, KernelId, TrustDomain};
 use sandbox::Sandbox;
 
+use crate::blocking::blocking;
 use crate::cache::{Cache, lock};
+use crate::closure;
 use crate::compile::Compilation;
 use crate::dotconfig::DotConfig;
 use crate::error::{BuildError, CompileError, InfrastructureError, SourceError};
@@ -21,6 +23,7 @@ use crate::make::{BaseCcache, Layout, Make};
 use crate::option::KValue;
 use crate::pack;
 use crate::plan::BuildPlan;
+use crate::predict::Configuration;
 use crate::progress::Progress;
 use crate::request::{BuildRequest, KernelSource};
 use crate::store::{Kernel, META_VERSION, Meta, Store, Stored};
@@ -84,6 +87,14 @@ async fn from_commit(
     if let Some(result) = stored_result(request, &store, &id) {
         return result;
     }
+    let others = Configuration { store: &store, id: plan.id("", &toolchain, request.trust.as_ref()) };
+    let predicted = if request.predicts() { others.predict(&repo, &source_tree).await } else { None };
+    if let Some(predicted) = &predicted
+        && !request.is_prediction_checked()
+    {
+        on(Progress::Predicted { kernel: predicted.id.clone(), changes: predicted.changes });
+        return others.adopt(&id, predicted, &source_tree).await;
+    }
     let begun = Instant::now();
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let name = request.flavor.name();
@@ -98,11 +109,17 @@ async fn from_commit(
     let layout = Layout::new(&tree.src(), &objects, request.sandbox);
     let make = make(request, cache, toolchain, layout).await?;
     match compile_and_pack(request, plan, &make, &store, source_tree, begun, on).await {
-        Ok(Packed { stage, meta }) => {
+        Ok(Packed { stage, meta, closure }) => {
             if request.is_verified() {
                 verify::compare(request, cache, plan, &make, &tree, &meta, on).await?;
             }
+            if let Some(predicted) = &predicted {
+                others.check((stage.path(), &meta), predicted).await?;
+            }
             store.publish(&id, &stage, &meta)?;
+            if closure {
+                others.record(&id)?;
+            }
             make.trim_base_ccache().await;
             Ok(store.kernel(&id, &meta, false))
         }
@@ -159,7 +176,7 @@ async fn from_working_tree(
     let layout = Layout::new(&source, &objects, request.sandbox);
     let make = make(request, cache, toolchain, layout).await?;
     let packed = compile_and_pack(request, plan, &make, &store, String::new(), begun, on).await;
-    let Packed { stage, meta } = match packed {
+    let Packed { stage, meta, .. } = match packed {
         Ok(packed) => packed,
         Err(CompileError::Failed { reason, .. }) => {
             return Err(BuildError::DoesNotBuild { reason, log: request.out_log.clone() });
@@ -233,6 +250,8 @@ fn base_ccache(request: &BuildRequest, cache: &Cache) -> Result<Option<BaseCcach
 struct Packed {
     stage: Scratch,
     meta: Meta,
+    /// Whether the stage has the list of the source files that were read.
+    closure: bool,
 }
 
 async fn compile_and_pack(
@@ -264,8 +283,14 @@ async fn compile_and_pack(
         flavor: plan.flavor.clone(),
         compiler: make.toolchain.version.clone(),
         source_tree,
+        same_as: None,
         objects: compiled.objects,
         build_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
-    Ok(Packed { stage, meta })
+    let (layout, config) = (make.layout.clone(), compiled.config.clone());
+    let read = blocking("reading the files that make left", move || closure::read(&layout, &config)).await?;
+    if let Some(read) = &read {
+        own::write(&stage.path().join(closure::LIST), read.text())?;
+    }
+    Ok(Packed { stage, meta, closure: read.is_some() })
 }

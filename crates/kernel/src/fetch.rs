@@ -160,6 +160,7 @@ impl Unpacked {
             flavor: wanted.name().to_string(),
             compiler,
             source_tree: String::new(),
+            same_as: None,
             objects: 0,
             build_ms: 0,
         })

@@ -8,11 +8,12 @@ use std::time::SystemTime;
 
 use fsx::own;
 use fsx::untrusted::Dir;
+use model::KernelId;
 
 use crate::state::OBJECT_LIMITS;
 
 /// The maximum size of the `.cmd` file of an object, in bytes.
-const CMD_BYTES: u64 = 4 << 20;
+pub(crate) const CMD_BYTES: u64 = 4 << 20;
 
 /// The current step of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,13 @@ pub enum Progress {
     Fetching {
         /// The step, such as "downloading ...".
         step: String,
+    },
+    /// The commit changes only files that are not part of the build: it has the kernel of another commit.
+    Predicted {
+        /// The id of that kernel.
+        kernel: KernelId,
+        /// The number of changed files.
+        changes: usize,
     },
     /// The commit is being checked out into a build tree.
     CheckingOut,

@@ -40,11 +40,27 @@ pub struct BuildRequest {
     pub trust: Option<TrustDomain>,
     /// One in this number of kernels is built again from scratch, and the images are compared; 0 disables this.
     pub verify_every: u32,
+    /// One in this number of kernels that need no build, because their commit changes no file that is part of it, is built
+    /// all the same and compared; with 0, all kernels are built.
+    pub check_predicted: u32,
     /// The path for the output of make. Not written if the kernel is in the store.
     pub out_log: PathBuf,
 }
 
+/// The usual [`BuildRequest::check_predicted`].
+pub const CHECK_PREDICTED: u32 = 20;
+
 impl BuildRequest {
+    /// Whether a kernel of another commit may be used. Outside the sandbox, make can read any file of the host.
+    pub(crate) fn predicts(&self) -> bool {
+        self.sandbox && self.check_predicted > 0
+    }
+
+    /// Whether this kernel is built although it is predicted. The choice is random, so that a branch cannot predict it.
+    pub(crate) fn is_prediction_checked(&self) -> bool {
+        fsx::random::bits().is_multiple_of(u64::from(self.check_predicted.max(1)))
+    }
+
     /// Whether this build is compared with a clean one. The choice is random, so that a branch cannot predict it.
     pub(crate) fn is_verified(&self) -> bool {
         // Outside the sandbox, the content of the objects depends on their path.

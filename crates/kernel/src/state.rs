@@ -42,6 +42,11 @@ impl ObjectState {
         self.dir.join("configured")
     }
 
+    /// The source files that the builds read, as of its modification time.
+    pub(crate) fn closure(&self) -> PathBuf {
+        self.dir.join(crate::closure::LIST)
+    }
+
     /// Exists if all objects have been built once; its modification time is that of the last time.
     fn complete(&self) -> PathBuf {
         self.dir.join("complete")
@@ -67,7 +72,7 @@ impl ObjectState {
 
     /// Deletes the state: the object directory is new.
     pub(crate) fn clear(&self) -> Result<(), fsx::Error> {
-        for path in [self.fragment(), self.config_stamp(), self.complete(), self.running()] {
+        for path in [self.fragment(), self.config_stamp(), self.complete(), self.running(), self.closure()] {
             own::remove_file(&path)?;
         }
         Ok(())

@@ -116,6 +116,9 @@ pub struct Meta {
     pub compiler: String,
     /// The git tree it was built from; empty for a working tree.
     pub source_tree: String,
+    /// The kernel of which it is a copy, because its commit changes no file that is part of the build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same_as: Option<KernelId>,
     /// The number of objects compiled for it.
     pub objects: u32,
     /// The time from claiming a build tree to filling the stage, in ms.
@@ -331,6 +334,7 @@ mod tests {
             flavor: "x".into(),
             compiler: "gcc".into(),
             source_tree: String::new(),
+            same_as: None,
             objects: 1,
             build_ms: 1,
         }

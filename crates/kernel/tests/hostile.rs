@@ -81,6 +81,7 @@ impl Scene {
             tolerate: Vec::new(),
             trust: None,
             verify_every: 0,
+            check_predicted: 0,
             out_log: self.dir.path().join("out/build.log"),
         };
         let cache = Cache { dir: self.dir.path().join("cache").join(sandbox.to_string()) };
@@ -405,6 +406,7 @@ async fn build_of(
         tolerate: Vec::new(),
         trust: Some(domain.parse().unwrap()),
         verify_every,
+        check_predicted: 0,
         out_log: scene.dir.path().join("out/build.log"),
     };
     let cache = Cache { dir: scene.dir.path().join("cache") };

@@ -52,6 +52,7 @@ impl Toy {
             tolerate: Vec::new(),
             trust: None,
             verify_every: 0,
+            check_predicted: 0,
             out_log: self.log(),
         }
     }

@@ -52,6 +52,7 @@ fn build_request(args: &BuildArgs, source: &KernelSource, flavor: Flavor, out: &
         tolerate: args.tolerate.clone(),
         trust: None,
         verify_every: 0,
+        check_predicted: kernel::CHECK_PREDICTED,
         out_log,
     }
 }

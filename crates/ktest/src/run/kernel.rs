@@ -197,6 +197,7 @@ async fn build(run: &Declared<'_>, source: &KernelSource, results: &mut Results<
         tolerate: request.order.test.tolerate.clone(),
         trust: request.order.test.trust_domain.clone(),
         verify_every: request.order.test.verify_builds,
+        check_predicted: kernel::CHECK_PREDICTED,
         out_log: results.out.dir().join("out").join("build.log"),
     };
     let cache = Cache { dir: request.cache.clone() };
@@ -335,6 +336,12 @@ pub(crate) fn progress_event(progress: kernel::Progress) -> Event {
         Progress::Compiling { done, total } => Event::BuildProgress { done, total },
         Progress::WaitingForLock { holder } => Event::Phase { what: format!("waiting for {holder}") },
         Progress::Fetching { step } => Event::Phase { what: format!("kernel: {step}") },
+        Progress::Predicted { kernel, changes } => Event::Phase {
+            what: format!(
+                "kernel: that of {}; the build reads none of the changed files ({changes})",
+                kernel.short()
+            ),
+        },
         Progress::CheckingOut => Event::Phase { what: "kernel: checking out".into() },
         Progress::Configuring => Event::Phase { what: "kernel: configuring".into() },
         Progress::Publishing => Event::Phase { what: "kernel: publishing to the store".into() },

@@ -1,5 +1,5 @@
 //! Builds a kernel into a cache and prints the time of each step:
-//! `cargo run -p kernel --example build -- CACHE SOURCE[@COMMIT] [--no-sandbox] [--tolerate=OPT] [OPT[=VALUE]...]`
+//! `cargo run -p kernel --example build -- CACHE SOURCE[@COMMIT] [--no-sandbox] [--predict=N] [--tolerate=OPT] [OPT[=VALUE]...]`
 
 #![expect(clippy::print_stderr, clippy::print_stdout, reason = "a program for developers")]
 
@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use kernel::{Arch, BuildRequest, Cache, Flavor, KOption, KernelSource, Progress, Requirements};
 
-const USAGE: &str = "usage: build CACHE SOURCE[@COMMIT] [--no-sandbox] [--tolerate=OPT] [OPT[=VALUE]...]";
+const USAGE: &str =
+    "usage: build CACHE SOURCE[@COMMIT] [--no-sandbox] [--predict=N] [--tolerate=OPT] [OPT[=VALUE]...]";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -55,9 +56,12 @@ fn request(mut args: impl Iterator<Item = String>) -> Result<(BuildRequest, Cach
         None => KernelSource::WorkingTree(source.into()),
     };
     let (mut sandbox, mut tolerate, mut requirements) = (true, Vec::new(), Requirements::new(Arch::X86_64));
+    let mut check_predicted = 0;
     for arg in args {
         if arg == "--no-sandbox" {
             sandbox = false;
+        } else if let Some(every) = arg.strip_prefix("--predict=") {
+            check_predicted = every.parse()?;
         } else if let Some(option) = arg.strip_prefix("--tolerate=") {
             tolerate.push(option.into());
         } else if let Some(arch) = arg.strip_prefix("--arch=") {
@@ -70,7 +74,7 @@ fn request(mut args: impl Iterator<Item = String>) -> Result<(BuildRequest, Cach
     let request = BuildRequest {
         trust: None,
         verify_every: 0,
-        check_predicted: 0,
+        check_predicted,
         source,
         flavor: Flavor::of("example", &requirements),
         jobs: std::thread::available_parallelism().map_or(1, usize::from),

@@ -89,11 +89,12 @@ async fn from_commit(
     }
     let others = Configuration { store: &store, id: plan.id("", &toolchain, request.trust.as_ref()) };
     let predicted = if request.predicts() { others.predict(&repo, &source_tree).await } else { None };
-    if let Some(predicted) = &predicted
-        && !request.is_prediction_checked()
-    {
-        on(Progress::Predicted { kernel: predicted.id.clone(), changes: predicted.changes });
-        return others.adopt(&id, predicted, &source_tree).await;
+    if let Some(predicted) = &predicted {
+        let checked = request.is_prediction_checked();
+        on(Progress::Predicted { kernel: predicted.id.clone(), changes: predicted.changes, checked });
+        if !checked {
+            return others.adopt(&id, predicted, &source_tree).await;
+        }
     }
     let begun = Instant::now();
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);

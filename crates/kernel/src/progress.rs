@@ -34,6 +34,8 @@ pub enum Progress {
         kernel: KernelId,
         /// The number of changed files.
         changes: usize,
+        /// Whether it is built all the same, to check this.
+        checked: bool,
     },
     /// The commit is being checked out into a build tree.
     CheckingOut,

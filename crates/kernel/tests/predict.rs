@@ -70,7 +70,7 @@ impl Scene {
     /// Builds. Returns the kernel, and whether it was predicted.
     async fn run(&self, request: &BuildRequest) -> (Kernel, bool) {
         let mut predicted = false;
-        let mut on = |progress| predicted |= matches!(progress, Progress::Predicted { .. });
+        let mut on = |progress| predicted |= matches!(progress, Progress::Predicted { checked: false, .. });
         let kernel = build(request, &self.cache(), &mut on).await.unwrap();
         (kernel, predicted)
     }

@@ -336,12 +336,15 @@ pub(crate) fn progress_event(progress: kernel::Progress) -> Event {
         Progress::Compiling { done, total } => Event::BuildProgress { done, total },
         Progress::WaitingForLock { holder } => Event::Phase { what: format!("waiting for {holder}") },
         Progress::Fetching { step } => Event::Phase { what: format!("kernel: {step}") },
-        Progress::Predicted { kernel, changes } => Event::Phase {
+        Progress::Predicted { kernel, changes, checked: false } => Event::Phase {
             what: format!(
                 "kernel: that of {}; the build reads none of the changed files ({changes})",
                 kernel.short()
             ),
         },
+        Progress::Predicted { kernel, checked: true, .. } => {
+            Event::Phase { what: format!("kernel: built to check that it is that of {}", kernel.short()) }
+        }
         Progress::CheckingOut => Event::Phase { what: "kernel: checking out".into() },
         Progress::Configuring => Event::Phase { what: "kernel: configuring".into() },
         Progress::Publishing => Event::Phase { what: "kernel: publishing to the store".into() },

@@ -70,11 +70,17 @@ impl Repo {
     /// Arguments that disable the filters that the repository configures. Without them, a checkout or an archive would
     /// run the programs that the configuration names for the attributes of the commit.
     pub(crate) async fn without_filters(&self) -> Result<Vec<String>, GitError> {
-        let list =
-            git(self.git_dir()).args(["config", "--null", "--name-only", "--get-regexp", r"^filter\."]);
+        let names = self.settings(r"^filter\.").await?;
+        Ok(names.iter().filter_map(|name| disabled(name)).flatten().collect())
+    }
+
+    /// The names of the settings of the repository that match a regular expression.
+    pub(crate) async fn settings(&self, pattern: &str) -> Result<Vec<String>, GitError> {
+        let list = git(self.git_dir()).args(["config", "--null", "--name-only", "--get-regexp", pattern]);
         let output = list.output(QUICK).await?;
         // Exit code 1 means none.
-        Ok(output.text().split('\0').filter_map(disabled).flatten().collect())
+        let names = output.text();
+        Ok(names.split('\0').filter(|name| !name.is_empty()).map(str::to_owned).collect())
     }
 
     /// Runs `git ARGS` in the repository. An exit code other than 0 is an error.

@@ -10,6 +10,7 @@ mod command;
 mod commit_object;
 mod error;
 mod fetch;
+mod merge;
 mod own_ref;
 mod push;
 mod range_diff;

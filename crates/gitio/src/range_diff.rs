@@ -114,18 +114,8 @@ impl Repo {
     /// Arguments that disable the programs that the repository configures for showing files. An empty name is an error of git, so
     /// each becomes `cat`.
     async fn without_textconv(&self) -> Result<Vec<String>, GitError> {
-        let list = git(self.git_dir()).args([
-            "config",
-            "--null",
-            "--name-only",
-            "--get-regexp",
-            r"^diff\..*\.textconv$",
-        ]);
-        let output = list.output(QUICK).await?;
-        // Exit code 1 means none.
-        let names = output.text();
-        let names = names.split('\0').filter(|name| !name.is_empty());
-        Ok(names.flat_map(|name| ["-c".into(), format!("{name}=cat")]).collect())
+        let names = self.settings(r"^diff\..*\.textconv$").await?;
+        Ok(names.into_iter().flat_map(|name| ["-c".into(), format!("{name}=cat")]).collect())
     }
 }
 

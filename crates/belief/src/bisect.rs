@@ -14,15 +14,17 @@ use crate::stats::{Tally, short};
 
 mod conclude;
 mod grid;
+mod merge;
 mod posterior;
 mod question;
 mod record;
+mod revert;
 mod select;
 mod verify;
 mod words;
 
 pub use question::{Budget, Change, Cost, KernelState, NotSuspected, Question, QuestionError, Suspect};
-pub use record::{Arm, CommitRange, Limit, Rates, Record, State, Step, Suspicion, Verification, Why};
+pub use record::{Arm, CommitRange, Limit, Rates, Record, Revert, State, Step, Suspicion, Verification, Why};
 pub use verify::verification_runs;
 
 use posterior::{History, Posterior};
@@ -66,7 +68,9 @@ pub struct Bisection {
     /// The verifications did not confirm the result.
     gave_up: bool,
     last_verification: Option<Verification>,
-    revert: Option<CommitId>,
+    revert: Option<Revert>,
+    /// The searches that found the merges in which this one continues.
+    outer: Vec<Record>,
     runs: u32,
     selected_runs: u32,
     builds: u32,
@@ -108,6 +112,7 @@ impl Bisection {
             gave_up: false,
             last_verification: None,
             revert: None,
+            outer: Vec::new(),
             runs: 0,
             selected_runs: 0,
             builds: 0,
@@ -120,6 +125,8 @@ impl Bisection {
     /// Continues a bisection from its record: the question with the kernels that are known now, and the runs of the record.
     pub fn resume(question: Question, record: &Record) -> Result<Self, QuestionError> {
         let mut bisection = Self::new(question)?;
+        bisection.outer.clone_from(&record.outer);
+        bisection.revert.clone_from(&record.revert);
         for step in &record.steps {
             bisection.apply(step.clone());
         }
@@ -191,14 +198,6 @@ impl Bisection {
         self.evaluate();
     }
 
-    /// Sets a commit that is the tip without the culprit. From then on the verification runs it, too.
-    pub fn set_revert(&mut self, commit: CommitId) {
-        self.revert = Some(commit);
-        if let Phase::Verifying(verifying) = &mut self.phase {
-            verifying.with_revert = true;
-        }
-    }
-
     /// Ends the bisection, unless it has a result.
     pub fn cancel(&mut self) {
         if !self.state().is_final() {
@@ -215,7 +214,13 @@ impl Bisection {
         }
     }
 
-    /// The commit that is being verified: the caller may revert it on the tip, see [`Self::set_revert`].
+    /// The question.
+    #[must_use]
+    pub fn question(&self) -> &Question {
+        &self.question
+    }
+
+    /// The commit that is being verified.
     #[must_use]
     pub fn verifying(&self) -> Option<&CommitId> {
         match &self.phase {
@@ -262,7 +267,7 @@ impl Bisection {
         let commit = |arm| match arm {
             Arm::Culprit => Some(&self.suspect(verifying.culprit).commit),
             Arm::Parent => Some(&self.suspect(verifying.parent).commit),
-            Arm::Revert => self.revert.as_ref(),
+            Arm::Revert => self.revert.as_ref().map(|revert| &revert.commit),
         };
         let pending = |arm, planned: &[PlannedRun]| {
             let of_arm = |run: &&PlannedRun| run.why == Why::Verification(arm);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use belief::bisect::{
     Arm, Budget, Change, Cost, FinishedRun, KernelState, Limit, PlannedRun, Question, QuestionError, Record,
-    State, Suspect, Why, verification_runs,
+    Revert, State, Suspect, Why, verification_runs,
 };
 use belief::{Bisection, Outcome, Signature, Tally};
 use model::CommitId;
@@ -276,12 +276,47 @@ fn a_verification_alternates_and_may_contradict() {
 
 #[test]
 fn a_revert_that_applies_is_run_too() {
-    let mut bisection = Bisection::new(question(8)).unwrap();
-    bisection.set_revert(commit(100));
-    drive(&mut bisection, 3, |at, _| if (5..100).contains(&at) { fails() } else { Outcome::Passed });
-    let verification = bisection.record("1").verification.unwrap();
-    assert!(verification.confirmed && verification.revert_fixes);
-    assert_eq!(verification.revert, Some(Tally::new(0, verification.runs_each)));
+    let revert = |culprit| Revert { culprit: commit(culprit), tip: commit(8), commit: commit(100) };
+    // Runs the search until it verifies its result.
+    let verifying = || {
+        let mut bisection = Bisection::new(question(8)).unwrap();
+        while bisection.verifying().is_none() {
+            let run = bisection.next(1, &[]).remove(0);
+            let outcome = from(5)(index(&run.commit), &run);
+            finish(&mut bisection, run, outcome);
+        }
+        assert_eq!(bisection.to_revert(), Some(&commit(5)));
+        bisection
+    };
+    let mut bisection = verifying();
+    bisection.set_revert(revert(5));
+    assert_eq!(bisection.to_revert(), None);
+    // The record has it, too: nothing of it is lost with the process.
+    let run = bisection.next(3, &[]).into_iter().find(|run| run.commit == commit(100)).unwrap();
+    finish(&mut bisection, run, Outcome::Passed);
+    let mut resumed = Bisection::resume(question(8), &bisection.record("1")).unwrap();
+    assert_eq!(resumed.record("1"), bisection.record("1"));
+    for bisection in [&mut bisection, &mut resumed] {
+        drive(bisection, 3, |at, _| if (5..100).contains(&at) { fails() } else { Outcome::Passed });
+        let record = bisection.record("1");
+        let verification = record.verification.unwrap();
+        assert!(verification.confirmed && verification.revert_fixes);
+        assert_eq!(verification.revert, Some(Tally::new(0, verification.runs_each)));
+        assert!(record.summary().ends_with("verified 5 of 5, revert fixes it"), "{}", record.summary());
+    }
+    // It fails with the revert, too.
+    let mut bisection = verifying();
+    bisection.set_revert(revert(5));
+    drive(&mut bisection, 3, from(5));
+    let summary = bisection.record("1").summary();
+    assert!(summary.ends_with(", fails 5 of 5 runs with the revert, too"), "{summary}");
+    // One that cannot be run, and one of another commit.
+    let mut bisection = verifying();
+    bisection.set_revert(revert(5));
+    bisection.drop_revert();
+    bisection.set_revert(revert(4));
+    drive(&mut bisection, 3, from(5));
+    assert_eq!(bisection.record("1").verification.unwrap().revert, None);
 }
 
 #[test]
@@ -292,12 +327,28 @@ fn the_search_continues_in_the_second_parent_of_a_merge() {
         let mut bisection = Bisection::new(merged.clone()).unwrap();
         drive(&mut bisection, 2, from(5));
         let side = (101..=103).map(|at| Suspect::new(commit(at))).collect();
-        let mut bisection = bisection.into_second_parent(side).unwrap().unwrap();
+        let runs = bisection.record("b").runs;
+        let mut bisection = bisection.into_second_parent("b", side).unwrap().unwrap();
+        let summary = bisection.record("b").summary();
+        assert!(
+            summary.starts_with("first bad commit is in merge 000000000000: most probable: "),
+            "{summary}"
+        );
         drive(&mut bisection, 2, |at, _| if at == 5 || at >= culprit { fails() } else { Outcome::Passed });
-        bisection.state()
+        let record = bisection.record("b");
+        assert_eq!((record.merge(), record.outer.len()), (Some(&commit(5)), 1));
+        assert_eq!(record.all_runs().0, record.runs + runs);
+        (bisection.state(), record.summary())
     };
-    assert!(matches!(find(102), State::Culprit { culprit, .. } if culprit == commit(102)));
-    assert!(matches!(find(200), State::Culprit { culprit, .. } if culprit == commit(5)), "the merge itself");
+    let (state, summary) = find(102);
+    assert!(matches!(state, State::Culprit { culprit, .. } if culprit == commit(102)));
+    assert!(
+        summary.starts_with("first bad commit 000000000000, in merge 000000000000, posterior "),
+        "{summary}"
+    );
+    let (state, summary) = find(200);
+    assert!(matches!(state, State::Culprit { culprit, .. } if culprit == commit(5)), "the merge itself");
+    assert!(summary.contains(", the merge itself, posterior "), "{summary}");
 }
 
 #[test]

@@ -23,6 +23,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::audit::{AuditAction, AuditLog, Requester};
 use crate::bisect;
+use crate::bisect::repository::GitAnswer;
 use crate::executor::placement;
 use crate::executor::pool::ExecutorPool;
 use crate::executor::run::ExecutorEvent;
@@ -264,6 +265,8 @@ struct Inbox {
     ends: mpsc::UnboundedReceiver<End<Arc<PlannedJob>>>,
     /// Reports from the executors.
     events: mpsc::UnboundedReceiver<ExecutorEvent>,
+    /// The answers of repositories to bisections.
+    answers: mpsc::UnboundedReceiver<(String, GitAnswer)>,
 }
 
 /// The work of each hour, in the background.
@@ -320,14 +323,15 @@ impl<'a> Parts<'a> {
         let farm = Farm::new(first.clone(), choir.clone(), verdicts, output_dir, identity);
         let farm = farm.limited_to(options.limit);
         let pushes = Some(PushRecorder::start(writer.reader()));
-        let inbox = Inbox { views, ends: choir.ends(), events };
+        let (answers_to, answers) = mpsc::unbounded_channel();
+        let inbox = Inbox { views, ends: choir.ends(), events, answers };
         let parts = Self {
             once: options.once,
             first: Some(first),
             choir,
             farm,
             executors,
-            publisher: Publisher::new(writer),
+            publisher: Publisher::new(writer, answers_to),
             progress,
             hook,
             hook_problem: None,
@@ -368,6 +372,7 @@ impl<'a> Parts<'a> {
                     self.executor_event(event).await;
                     changed = false;
                 }
+                Some((id, answer)) = inbox.answers.recv() => self.farm.repository_answered(&id, answer),
                 found = found(&mut left) => self.continue_with(found).await,
                 records = found(&mut hourly.rechecks) => self.farm.recheck(records),
                 _ = snapshots.tick() => {

@@ -12,7 +12,9 @@ use gitio::CommitInfo;
 use model::{BranchRef, CommitId, ResultKey, StatusSnapshot, Verdict};
 use results::notes::{Note, RequestEnd, RequestNote};
 use results::{CommitDetails, VerdictRecord, Writer};
+use tokio::sync::mpsc;
 
+use crate::bisect::repository::{self, GitAnswer};
 use crate::farm::Command;
 use crate::past_runs::PastRunsReader;
 use crate::plan::{self, History, PlannedJob};
@@ -32,12 +34,14 @@ pub struct Publisher {
     listed: BTreeMap<BranchRef, Vec<CommitId>>,
     listing_problems: BTreeSet<String>,
     past_runs: PastRunsReader,
+    /// For the answers of repositories to bisections.
+    answers: mpsc::UnboundedSender<(String, GitAnswer)>,
 }
 
 impl Publisher {
-    /// Publishes through `writer`.
+    /// Publishes through `writer`. The answers of repositories to bisections go to `answers`.
     #[must_use]
-    pub fn new(writer: Writer) -> Self {
+    pub fn new(writer: Writer, answers: mpsc::UnboundedSender<(String, GitAnswer)>) -> Self {
         let reserve = ReserveFile::new(&writer.output_dir().join(crate::WORK));
         Self {
             writer,
@@ -45,6 +49,7 @@ impl Publisher {
             listed: BTreeMap::new(),
             listing_problems: BTreeSet::new(),
             past_runs: PastRunsReader::default(),
+            answers,
         }
     }
 
@@ -114,6 +119,15 @@ impl Publisher {
                 if let Err(error) = results::claims::write(self.writer.output_dir(), &id, &text) {
                     tracing::error!("the record of a claim: {error}");
                 }
+            }
+            Command::KeepCommits { id, repo, commits } => repository::keep(&id, &repo, &commits).await,
+            Command::AskRepository { id, repo, question } => {
+                let answers = self.answers.clone();
+                // A merge of many commits takes a while.
+                tokio::spawn(async move {
+                    let answer = repository::ask(&id, repo, question).await;
+                    let _ = answers.send((id, answer));
+                });
             }
             Command::FinishRequest(file, end) => finish(&self.writer, &file, end),
             Command::Unlist { branch, request } => {

@@ -106,3 +106,40 @@ fn a_running_bisection_and_a_record_that_cannot_be_read() {
     }
     assert!(!page(&farm, 1).contains("Bisection"));
 }
+
+#[test]
+fn the_first_bad_commit_in_a_merge_is_shown() {
+    let culprit = serde_json::json!({"state": "culprit", "culprit": commits()[2], "parent": commits()[3]});
+    let farm = farm(&culprit, true);
+    let mut found = results::bisections::list(farm.path()).records.remove(0);
+    let (inner, parent) = (commit_id("of the side"), commit_id("before it"));
+    // The search continued in the merge.
+    let outer = found.record.clone();
+    let (merge, base) = (commits()[2].clone(), commits()[3].clone());
+    found.record.outer = vec![outer];
+    found.record.state = belief::bisect::State::Culprit {
+        culprit: inner.clone(),
+        parent: parent.clone(),
+        second_parent: None,
+    };
+    found.record.posterior = vec![belief::bisect::Suspicion { commit: inner.clone(), probability: 0.995 }];
+    (found.record.base, found.record.head) = (base.clone(), merge.clone());
+    let verification = found.record.verification.as_mut().unwrap();
+    (verification.revert, verification.revert_fixes) = (Some(belief::Tally::new(0, 5)), true);
+    found.outer_commits =
+        std::mem::replace(&mut found.commits, vec![base, parent, inner.clone(), merge.clone()]);
+    results::bisections::write(farm.path(), &found.record.id, &results::bisections::text(&found)).unwrap();
+    assert_eq!(results::bisections::list(farm.path()).problems, [""; 0]);
+    let line = format!(
+        "Bisection, found: first bad commit {}, in merge {}, posterior 0.995, verified 5 of 5, revert fixes it",
+        inner.short(),
+        merge.short()
+    );
+    let history = page_text(&farm.get(&format!("/ci?user=mira&branch=next&history={TEST}")));
+    assert!(history.contains(&line), "{history}");
+    // The merge keeps the bar of its search.
+    assert!(history.contains("suspect, 99.7 %") && history.contains("suspect, 0.2 %"), "{history}");
+    for (row, has) in [(0, true), (1, true), (5, false), (6, false)] {
+        assert_eq!(page(&farm, row).contains(&line), has, "{row}");
+    }
+}

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use belief::bisect::{Record, State, Step, Why};
-use belief::{NamedCommits, Tally};
+use belief::NamedCommits;
+use belief::bisect::{Arm, Record, State, Step, Why};
 use fsx::publish::Durability;
 use model::{BranchRef, CommitId, ResultKey};
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,8 @@ use crate::records::{self, ID_MAX, id_end};
 
 /// The directory of the records, in the output directory.
 pub const DIRECTORY: &str = "bisect";
+/// The maximum number of merges in which a search continues.
+pub const OUTER_MAX: usize = 8;
 /// The maximum number of runs in a record.
 const RUNS_MAX: u64 = 100_000;
 
@@ -43,11 +45,12 @@ pub struct BisectionRecord {
     pub waits_for: Option<String>,
     /// The base, then the suspects from oldest to newest.
     pub commits: Vec<CommitId>,
+    /// The commits of the searches that found the merges in which this one continues, without those of `commits`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outer_commits: Vec<CommitId>,
     /// The second parents of merges.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub merges: BTreeMap<CommitId, CommitId>,
-    /// Attempts at commits before the base.
-    pub earlier: Tally,
     /// The expected duration of a run, in seconds.
     pub run_s: f64,
     /// Whether the kernel is built from the commit.
@@ -76,6 +79,9 @@ pub enum InvalidRecord {
     /// Its id is not the name of its file.
     #[error("it has the id {0:?}")]
     Id(String),
+    /// Too many merges, or merges in merges.
+    #[error("it has more than {OUTER_MAX} merges")]
+    Outer,
     /// The commits are not those between base and head.
     #[error("its commits do not begin with its base and end with its head")]
     Commits,
@@ -133,6 +139,12 @@ pub fn read(output_dir: &Path, id: &str) -> Result<Option<BisectionRecord>, Stri
 #[must_use]
 pub fn list(output_dir: &Path) -> BisectionRecords {
     read_all(output_dir, |_| true)
+}
+
+/// The commits at which the running bisections have or need results.
+#[must_use]
+pub(crate) fn needed_commits(output_dir: &Path) -> HashSet<CommitId> {
+    list(output_dir).records.iter().flat_map(BisectionRecord::needed).cloned().collect()
 }
 
 /// The file in the directory of the records with the number of first bad commits, and of those that did not hold.
@@ -211,6 +223,26 @@ fn read_all(output_dir: &Path, is_wanted: impl Fn(&str) -> bool) -> BisectionRec
 }
 
 impl BisectionRecord {
+    /// The base and the head that were asked for: those of the search that found the outermost merge.
+    #[must_use]
+    pub fn range(&self) -> (&CommitId, &CommitId) {
+        let record = self.record.outer.first().unwrap_or(&self.record);
+        (&record.base, &record.head)
+    }
+
+    /// Whether a commit is the base or a suspect of one of its searches.
+    #[must_use]
+    pub fn has_commit(&self, commit: &CommitId) -> bool {
+        self.commits.contains(commit) || self.outer_commits.contains(commit)
+    }
+
+    /// The commits at which a running bisection has or needs results.
+    fn needed(&self) -> impl Iterator<Item = &CommitId> {
+        let is_running = self.record.state == State::Running;
+        let commits = self.commits.iter().chain(self.counted.keys());
+        commits.chain(self.record.revert.iter().map(|revert| &revert.commit)).filter(move |_| is_running)
+    }
+
     /// Checks what a bisection relies on when it continues from the record.
     fn check(&self, id: &str) -> Result<(), InvalidRecord> {
         let record = &self.record;
@@ -225,10 +257,20 @@ impl BisectionRecord {
         {
             return Err(InvalidRecord::Commits);
         }
+        if record.outer.len() > OUTER_MAX || record.outer.iter().any(|outer| !outer.outer.is_empty()) {
+            return Err(InvalidRecord::Outer);
+        }
+        // The runs of a revert are verifications.
+        let is_revert = |why: &Why| *why == Why::Verification(Arm::Revert);
+        let reverts: HashSet<&CommitId> = { record.steps.iter() }
+            .filter(|step| is_revert(&step.why))
+            .map(|step| &step.commit)
+            .chain(record.revert.iter().map(|revert| &revert.commit))
+            .collect();
         let used = record.steps.iter().map(|step| &step.commit);
         let used = used.chain(self.pending.iter().map(|run| &run.commit)).chain(self.counted.keys());
-        let used = used.chain(self.given_up.keys());
-        if let Some(unlisted) = used.into_iter().find(|commit| !listed.contains(commit)) {
+        let mut used = used.chain(self.given_up.keys());
+        if let Some(unlisted) = used.find(|commit| !listed.contains(commit) && !reverts.contains(commit)) {
             return Err(InvalidRecord::Unlisted(unlisted.clone()));
         }
         let ended = |step: &Step| u64::from(step.fails) + u64::from(step.other) + u64::from(step.passes);

@@ -1,7 +1,7 @@
 //! Deletion of old results: plan, then apply. If planning fails, nothing is deleted.
 //!
 //! A commit is removed only if it is not among the newest commits of any listing, if its results have not changed for some
-//! time, and if no commit that is kept inherits them. The configuration has no influence.
+//! time, if no commit that is kept inherits them, and if no running bisection needs them. The configuration has no influence.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use model::{BranchRef, CommitId, UserName};
 
+use crate::bisections;
 use crate::error::{Error, Result};
 use crate::files::{self, is_absent};
 use crate::layout;
@@ -67,6 +68,7 @@ pub fn plan(reader: &Reader, policy: Policy, now: SystemTime) -> Result<Plan> {
             wanted.extend(commits.into_iter().take(policy.commits).map(|entry| entry.commit));
         }
     }
+    wanted.extend(bisections::needed_commits(reader.output_dir()));
     let mut plan = Plan::default();
     let mut commits: BTreeSet<CommitId> = reader.commits()?.into_iter().collect();
     // An interrupted deletion leaves packs.

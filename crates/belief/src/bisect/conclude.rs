@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use super::posterior::Posterior;
 use super::record::{Arm, CommitRange, Limit, Rates, Record, State, Step, Suspicion, Why};
 use super::verify::{Verifying, verification_runs};
-use super::{Bisection, Phase, PlannedRun, Question, QuestionError, Suspect};
+use super::{Bisection, Phase, PlannedRun};
 use crate::observation::Outcome;
 use crate::stats::{Tally, short};
 
@@ -166,7 +166,7 @@ impl Bisection {
     }
 
     fn begin_verification(&mut self, class: RangeInclusive<usize>, culprit: usize, parent: usize, rate: f64) {
-        let with_revert = self.revert.is_some();
+        let with_revert = self.has_revert_of(*class.end());
         let mut verifying = match self.unconfirmed.take() {
             // The runs of an earlier verification of the same result count.
             Some(earlier) if earlier.culprit == culprit && earlier.parent == parent => earlier,
@@ -270,39 +270,14 @@ impl Bisection {
             posterior: top.iter().take(TOP).map(suspicion).collect(),
             no_culprit: short(posterior.none),
             rates: Rates { old: rate(old), new: rate(new) },
+            earlier: self.question.earlier,
             steps: self.steps.clone(),
             verification,
+            revert: self.revert.clone(),
+            outer: self.outer.clone(),
             runs: self.runs,
             builds: self.builds,
             wall_s: short(self.wall.as_secs_f64()),
         }
-    }
-
-    /// Continues in the second parent of a merge that is the culprit. `side` are the commits of the second parent that the first
-    /// parent does not have, from oldest to newest. The base is the parent of the merge. The merge is the last suspect: if no
-    /// commit of the side fails, it is the culprit itself. `None` if the culprit is not a merge.
-    pub fn into_second_parent(self, side: Vec<Suspect>) -> Option<Result<Self, QuestionError>> {
-        let State::Culprit { culprit, parent, second_parent: Some(_) } = self.state() else { return None };
-        let (merge, base) = (*self.positions.get(&culprit)?, *self.positions.get(&parent)?);
-        let (before, after) = self.tallies.split_at(merge);
-        let (before, after): (Tally, Tally) = (before.iter().copied().sum(), after.iter().copied().sum());
-        let mut suspects = side;
-        suspects.push(Suspect { second_parent: None, ..self.suspect(merge).clone() });
-        let base = self.suspect(base).clone();
-        Some(Self::new(Question { base, suspects, earlier: before, ..self.question }).map(|mut bisection| {
-            let (fails, passes, why) = (after.failures, after.passes, Why::Known);
-            let runs = after.attempts();
-            bisection.apply(Step {
-                commit: culprit,
-                runs,
-                fails,
-                other: 0,
-                passes,
-                image: None,
-                host: None,
-                why,
-            });
-            bisection
-        }))
     }
 }

@@ -178,6 +178,17 @@ pub struct Verification {
     pub revert_fixes: bool,
 }
 
+/// The newest commit without the first bad one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revert {
+    /// The commit that is reverted.
+    pub culprit: CommitId,
+    /// The newest commit.
+    pub tip: CommitId,
+    /// The commit on top of it that reverts the culprit.
+    pub commit: CommitId,
+}
+
 /// The record of a bisection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -200,11 +211,20 @@ pub struct Record {
     pub no_culprit: f64,
     /// The rates before and after the most probable culprit.
     pub rates: Rates,
+    /// The attempts at commits before the base.
+    #[serde(default)]
+    pub earlier: Tally,
     /// What was run, in its order.
     pub steps: Vec<Step>,
     /// The verification, once it has begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<Verification>,
+    /// The newest commit without the first bad one, if the revert applies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revert: Option<Revert>,
+    /// The searches that found the merges in which this one continues, outermost first. Their first bad commits are the merges.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outer: Vec<Record>,
     /// The runs of the search and of the verification.
     pub runs: u32,
     /// The builds.

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::record::{Limit, Record, State};
+use model::CommitId;
+
+use super::record::{Limit, Record, State, Verification};
 
 impl fmt::Display for Limit {
     /// `because the budget of runs is used up`
@@ -34,9 +36,36 @@ impl State {
 }
 
 impl Record {
-    /// What the bisection shows, in one line: `first bad commit 3f2a91c07d3e, posterior 0.997, verified 23 of 23`.
+    /// The merge in which the search continues.
+    #[must_use]
+    pub fn merge(&self) -> Option<&CommitId> {
+        match &self.outer.last()?.state {
+            State::Culprit { culprit, .. } => Some(culprit),
+            _ => None,
+        }
+    }
+
+    /// The runs and the builds of all steps.
+    #[must_use]
+    pub fn all_runs(&self) -> (u32, u32) {
+        let all = self.outer.iter().chain([self]);
+        all.fold((0, 0), |(runs, builds): (u32, u32), record| {
+            (runs.saturating_add(record.runs), builds.saturating_add(record.builds))
+        })
+    }
+
+    /// What the bisection shows, in one line: `first bad commit 3f2a91c07d3e, in merge 9ab1c3d4e5f6, posterior 0.997, verified 23 of 23,
+    /// revert fixes it`.
     #[must_use]
     pub fn summary(&self) -> String {
+        let text = self.step_summary();
+        match (&self.state, self.merge()) {
+            (State::Culprit { .. }, _) | (_, None) => text,
+            (_, Some(merge)) => format!("first bad commit is in merge {}: {text}", merge.short()),
+        }
+    }
+
+    fn step_summary(&self) -> String {
         match &self.state {
             State::Running => self.progress(),
             State::Culprit { culprit, .. } => {
@@ -47,7 +76,15 @@ impl Record {
                     let culprit = verification.culprit;
                     format!(", verified {} of {}", culprit.failures, culprit.attempts())
                 });
-                format!("first bad commit {}{posterior}{}", culprit.short(), verified.unwrap_or_default())
+                let merge = match self.merge() {
+                    Some(merge) if merge == culprit => ", the merge itself".into(),
+                    Some(merge) => format!(", in merge {}", merge.short()),
+                    None => String::new(),
+                };
+                let revert = self.verification.and_then(|verification| verification.revert_in_words());
+                let revert = revert.map(|words| format!(", {words}")).unwrap_or_default();
+                let (culprit, verified) = (culprit.short(), verified.unwrap_or_default());
+                format!("first bad commit {culprit}{merge}{posterior}{verified}{revert}")
             }
             State::Range { range, because } => format!(
                 "the first bad commit is one of {}, {} to {}, {because}",
@@ -82,5 +119,18 @@ impl Record {
             }
             (None, _) => "begins".into(),
         }
+    }
+}
+
+impl Verification {
+    /// What the runs of the revert show; `None` if there are none: `revert fixes it`, `fails 3 of 10 runs with the revert, too`.
+    #[must_use]
+    pub fn revert_in_words(&self) -> Option<String> {
+        let revert = self.revert?;
+        Some(match (self.revert_fixes, revert.failures) {
+            (true, _) => "revert fixes it".into(),
+            (false, 0) => return None,
+            (false, fails) => format!("fails {fails} of {} runs with the revert, too", revert.attempts()),
+        })
     }
 }

@@ -1,9 +1,10 @@
-//! Bisections on the farm: which runs of which commits find the first bad commit of a test. Pure.
+//! Bisections on the farm: which runs of which commits find the first bad commit of a test. Pure, except for [`repository`].
 //!
 //! The crate `belief` chooses the runs and concludes. A run is a further attempt of the test at a commit, like a requested rerun, so
 //! all that a bisection learns is in the store. Its record has the rest: a daemon that was killed continues from both.
 
 mod range;
+pub mod repository;
 mod search;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use results::bisections::{self, BisectionRecord};
 use results::requests::{Bisect, BisectRange};
 
 pub use self::range::RangeError;
+use self::repository::{GitAnswer, GitQuestion};
 use self::search::Search;
 use crate::plan::{JobRef, PlannedJob, Purpose};
 
@@ -119,15 +121,21 @@ pub trait Bench {
     fn entry(&self, job: &JobRef) -> Option<TestEntry>;
     /// The job on the branch; `None` if the branch does not have it.
     fn job(&self, branch: &BranchRef, job: &JobRef) -> Option<PlannedJob>;
+    /// The newest commit of the branch.
+    fn tip(&self, branch: &BranchRef) -> Option<CommitId>;
 }
 
-/// What is to be done after a round.
+/// What is to be done after a round, in this order.
 #[derive(Debug, Default)]
 pub struct Round {
     /// Jobs to submit.
     pub submit: Vec<PlannedJob>,
+    /// Commits to keep in the repository of a branch: all that a bisection needs.
+    pub keep: Vec<(String, BranchRef, Vec<CommitId>)>,
     /// Records to write: ids and texts.
     pub write: Vec<(String, String)>,
+    /// Questions to the repository of a branch. [`Bisections::answered`] takes the answers.
+    pub ask: Vec<(String, BranchRef, GitQuestion)>,
 }
 
 /// The running bisections.
@@ -149,6 +157,10 @@ struct Running {
     looked_at: i64,
     /// The record as it was last written, without the wall time.
     written: Option<BisectionRecord>,
+    /// Whether the repository is asked. Nothing begins until it answers.
+    is_asking: bool,
+    /// The commits that the repository keeps.
+    kept: Vec<CommitId>,
 }
 
 impl Bisections {
@@ -189,8 +201,10 @@ impl Bisections {
     /// Ends a bisection without a result.
     pub fn cancel(&mut self, id: &str) -> Result<(), BisectError> {
         let running = self.running.get_mut(id).ok_or(BisectError::NotRunning)?;
+        // With a merge as the result, there is nothing else to cancel.
+        running.search = running.search.clone().without_merged();
         running.search.cancel();
-        running.is_due = true;
+        (running.is_asking, running.is_due) = (false, true);
         Ok(())
     }
 
@@ -200,10 +214,27 @@ impl Bisections {
         self.running.is_empty()
     }
 
-    /// Whether a run ended, and its attempt is not in the store yet.
+    /// Whether a run ended, and its attempt is not in the store yet, or a repository is asked.
     #[must_use]
     pub fn is_counting(&self) -> bool {
-        self.running.values().any(Running::is_counting)
+        self.running.values().any(|running| running.is_counting() || running.is_asking)
+    }
+
+    /// Takes the answer of a repository.
+    pub fn answered(&mut self, id: &str, answer: GitAnswer, bench: &dyn Bench) {
+        let Some(running) = self.running.get_mut(id).filter(|running| running.is_asking) else { return };
+        (running.is_asking, running.is_due) = (false, true);
+        let search = running.search.clone();
+        let key = running.key();
+        let entry = |commit: &CommitId| bench.entry(&JobRef { commit: commit.clone(), key: key.clone() });
+        running.search = match answer {
+            GitAnswer::Merged(None) => search.without_merged(),
+            GitAnswer::Merged(Some(side)) => search.clone().merged(side, entry).unwrap_or_else(|error| {
+                tracing::warn!("bisection {id} is not continued in the merge: {error}");
+                search.without_merged()
+            }),
+            GitAnswer::Revert(revert) => search.with_revert(revert, entry),
+        };
     }
 
     /// Whether a bisection still has a use for a commit.
@@ -268,19 +299,16 @@ impl Bisections {
             }
             (running.is_due, running.looked_at) = (false, now);
             running.count(bench, now);
+            if running.ask(id, bench, &mut round) {
+                continue;
+            }
             running.search.choose(idle.saturating_sub(running.unsubmitted().count()), now);
             let submit = running.submit(bench);
             idle = idle.saturating_sub(submit.len());
             round.submit.extend(submit);
-            let record = running.search.record();
-            let text = bisections::text(&record);
-            let record = Some(without_wall(record));
-            if record != running.written {
-                running.written = record;
-                round.write.push((id.clone(), text));
-            }
+            running.publish(id, &mut round);
         }
-        self.running.retain(|_, running| !running.search.is_final());
+        self.running.retain(|_, running| !running.search.is_final() || running.is_asking);
         round
     }
 }
@@ -288,7 +316,46 @@ impl Bisections {
 impl Running {
     fn new(search: Search, written: Option<BisectionRecord>) -> Self {
         let (submitted, changed) = (HashMap::new(), HashSet::new());
-        Self { search, submitted, changed, is_due: true, looked_at: 0, written }
+        Self {
+            search,
+            submitted,
+            changed,
+            is_due: true,
+            looked_at: 0,
+            written,
+            is_asking: false,
+            kept: Vec::new(),
+        }
+    }
+
+    /// Asks the repository, if the search needs that. Returns whether an answer is missing.
+    ///
+    /// A record with a merge as the result is not written before the commits of the merge are known: a daemon that is killed
+    /// before asks again.
+    fn ask(&mut self, id: &str, bench: &dyn Bench, round: &mut Round) -> bool {
+        if !self.is_asking
+            && let Some(question) = self.search.question(|branch| bench.tip(branch))
+        {
+            self.is_asking = true;
+            round.ask.push((id.to_owned(), self.search.asked().branch.clone(), question));
+        }
+        self.is_asking
+    }
+
+    /// Writes the record if it changed, and keeps the commits.
+    fn publish(&mut self, id: &str, round: &mut Round) {
+        let needed = self.search.needed();
+        if needed != self.kept {
+            self.kept.clone_from(&needed);
+            round.keep.push((id.to_owned(), self.search.asked().branch.clone(), needed));
+        }
+        let record = self.search.record();
+        let text = bisections::text(&record);
+        let record = Some(without_wall(record));
+        if record != self.written {
+            self.written = record;
+            round.write.push((id.to_owned(), text));
+        }
     }
 
     /// Whether a run ended, and its attempt is not in the store yet.
@@ -405,8 +472,11 @@ fn record(asked: &Asked<'_>) -> Result<BisectionRecord, BisectError> {
             posterior: Vec::new(),
             no_culprit: 0.0,
             rates: Rates { old: none.rate(), new: none.rate() },
+            earlier,
             steps: Vec::new(),
             verification: None,
+            revert: None,
+            outer: Vec::new(),
             runs: 0,
             builds: 0,
             wall_s: 0.0,
@@ -418,8 +488,8 @@ fn record(asked: &Asked<'_>) -> Result<BisectionRecord, BisectError> {
         begun: asked.now,
         waits_for: None,
         commits: chain.commits,
+        outer_commits: Vec::new(),
         merges: chain.merges.into_iter().collect(),
-        earlier,
         run_s: mean_s(entries).unwrap_or(job.cost.as_secs_f64()),
         builds_kernel: job.unit.kernel.is_none(),
         counted: BTreeMap::new(),

@@ -39,9 +39,11 @@ pub enum RangeError {
 
 /// The base, then the suspects from oldest to newest along first parents, and the second parents of merges.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Chain {
-    pub(super) commits: Vec<CommitId>,
-    pub(super) merges: Vec<(CommitId, CommitId)>,
+pub struct Chain {
+    /// The commits.
+    pub commits: Vec<CommitId>,
+    /// Merges, with their second parents.
+    pub merges: Vec<(CommitId, CommitId)>,
 }
 
 /// The commits of a range of a branch. `listed` are those of the branch.

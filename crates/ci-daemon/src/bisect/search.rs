@@ -3,6 +3,8 @@
 //! The record of the search has all that is needed to continue it: attempts that it has not counted are counted after a restart, and
 //! runs without a result are started again.
 
+mod follow;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -23,7 +25,7 @@ const WALL: Duration = Duration::from_secs(7 * 24 * 3600);
 const WITHOUT_VERDICT: u32 = 3;
 
 /// A running bisection.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Search {
     /// The record without what [`Bisection::record`] gives.
     record: BisectionRecord,
@@ -31,6 +33,12 @@ pub(super) struct Search {
     kernels: Vec<Kernel>,
     states: Vec<KernelState>,
     places: BTreeMap<CommitId, usize>,
+    /// What the attempts at the revert show.
+    revert_kernel: Kernel,
+    /// The commit of which the revert was asked for.
+    reverted: Option<CommitId>,
+    /// The repository has no commits of the merge that is the result.
+    is_without_merged: bool,
 }
 
 /// What the attempts at a commit show of its kernel.
@@ -57,14 +65,10 @@ impl Search {
         record: BisectionRecord,
         entry: impl Fn(&CommitId) -> Option<TestEntry>,
     ) -> Result<Self, QuestionError> {
-        let mut kernels = vec![Kernel::default(); record.commits.len()];
-        let entries: Vec<Option<TestEntry>> = record.commits.iter().map(entry).collect();
-        for ((commit, entry), kernel) in record.commits.iter().zip(&entries).zip(&mut kernels) {
-            let counted = record.counted.get(commit).copied().unwrap_or(0);
-            let known = entry.iter().flat_map(ended).filter(|attempt| attempt.number <= counted);
-            known.for_each(|attempt| drop(kernel.learn(attempt)));
-            kernel.without_verdict += record.given_up.get(commit).copied().unwrap_or(0);
-        }
+        let entries: Vec<Option<TestEntry>> = record.commits.iter().map(&entry).collect();
+        let known = record.commits.iter().zip(&entries);
+        let kernels: Vec<Kernel> =
+            known.map(|(commit, entry)| Kernel::known(&record, commit, entry)).collect();
         let states = states(&kernels, record.builds_kernel);
         let bisection = Bisection::resume(question(&record, &states)?, &record.record)?;
         let mut search = Self::around(record, bisection, kernels, states);
@@ -72,6 +76,11 @@ impl Search {
             if let (commit, Some(entry)) = entry {
                 search.observe(commit, entry);
             }
+        }
+        if let Some(commit) = search.bisection.revert().map(|revert| revert.commit.clone()) {
+            let entry = entry(&commit);
+            search.revert_kernel = Kernel::known(&search.record, &commit, &entry);
+            entry.iter().for_each(|entry| search.observe(&commit, entry));
         }
         Ok(search)
     }
@@ -83,7 +92,9 @@ impl Search {
         states: Vec<KernelState>,
     ) -> Self {
         let places = record.commits.iter().cloned().zip(0..).collect();
-        Self { record, bisection, kernels, states, places }
+        let reverted = bisection.revert().map(|revert| revert.culprit.clone());
+        let (revert_kernel, is_without_merged) = (Kernel::default(), false);
+        Self { record, bisection, kernels, states, places, revert_kernel, reverted, is_without_merged }
     }
 
     /// What is searched. Its results are those of [`Search::record`].
@@ -103,7 +114,7 @@ impl Search {
 
     /// Counts the attempts at a commit that are not counted yet.
     pub(super) fn observe(&mut self, commit: &CommitId, entry: &TestEntry) {
-        let Some(at) = self.places.get(commit).copied() else { return };
+        let Some(at) = self.places.get(commit).copied() else { return self.observe_revert(commit, entry) };
         let counted = self.record.counted.get(commit).copied().unwrap_or(0);
         for attempt in ended(entry).into_iter().filter(|attempt| attempt.number > counted) {
             self.record.counted.insert(commit.clone(), attempt.number);
@@ -116,12 +127,7 @@ impl Search {
             let added = match run {
                 // Without a kernel, there was no run.
                 Some(_) if self.record.builds_kernel && does_not_build(attempt) => Ok(()),
-                Some(planned) => self.bisection.finished(FinishedRun {
-                    planned,
-                    outcome,
-                    image: attempt.image_hash.as_deref().map(str::to_owned),
-                    host: attempt.host.clone(),
-                }),
+                Some(planned) => self.bisection.finished(finished(planned, outcome, attempt)),
                 None => self.bisection.known([(commit, &outcome)]),
             };
             expect_listed(added);
@@ -130,14 +136,18 @@ impl Search {
 
     /// The farm gave up the run of a commit: there is no attempt.
     pub(super) fn gave_up(&mut self, commit: &CommitId) {
-        let (Some(at), Some(planned)) = (self.places.get(commit).copied(), self.take_pending(commit)) else {
-            return;
-        };
+        let Some(planned) = self.take_pending(commit) else { return };
         *self.record.given_up.entry(commit.clone()).or_default() += 1;
-        self.kernels[at].without_verdict += 1;
-        self.kernels_changed(at, false);
+        match self.places.get(commit).copied() {
+            Some(at) => {
+                self.kernels[at].without_verdict += 1;
+                self.kernels_changed(at, false);
+            }
+            None => self.revert_kernel.without_verdict += 1,
+        }
         let run = FinishedRun { planned, outcome: Outcome::NoVerdict, image: None, host: None };
         expect_listed(self.bisection.finished(run));
+        self.check_revert();
     }
 
     /// Chooses the next runs for this number of idle slots. A search without runs has at least one. `now` in Unix seconds.
@@ -201,6 +211,22 @@ impl Search {
 }
 
 impl Kernel {
+    /// What the counted attempts at a commit show.
+    fn known(record: &BisectionRecord, commit: &CommitId, entry: &Option<TestEntry>) -> Self {
+        let mut kernel = Self::default();
+        let counted = record.counted.get(commit).copied().unwrap_or(0);
+        let known = entry.iter().flat_map(ended).filter(|attempt| attempt.number <= counted);
+        known.for_each(|attempt| drop(kernel.learn(attempt)));
+        kernel.without_verdict += record.given_up.get(commit).copied().unwrap_or(0);
+        kernel
+    }
+
+    /// Whether the commit cannot be run.
+    fn is_unusable(&self, builds_kernel: bool) -> bool {
+        let unbuildable = builds_kernel && self.does_not_build && !self.is_stored;
+        unbuildable || self.without_verdict >= WITHOUT_VERDICT
+    }
+
     /// Learns from an attempt, and returns its outcome.
     fn learn(&mut self, attempt: &Attempt) -> Outcome {
         self.is_stored |= attempt.kernel.is_some();
@@ -212,6 +238,11 @@ impl Kernel {
         self.without_verdict = if outcome == Outcome::NoVerdict { self.without_verdict + 1 } else { 0 };
         outcome
     }
+}
+
+fn finished(planned: PlannedRun, outcome: Outcome, attempt: &Attempt) -> FinishedRun {
+    let image = attempt.image_hash.as_deref().map(str::to_owned);
+    FinishedRun { planned, outcome, image, host: attempt.host.clone() }
 }
 
 fn does_not_build(attempt: &Attempt) -> bool {
@@ -232,8 +263,7 @@ fn states(kernels: &[Kernel], builds_kernel: bool) -> Vec<KernelState> {
 
 fn state(kernels: &[Kernel], at: usize, builds_kernel: bool) -> KernelState {
     let kernel = &kernels[at];
-    let unbuildable = builds_kernel && kernel.does_not_build && !kernel.is_stored;
-    if unbuildable || kernel.without_verdict >= WITHOUT_VERDICT {
+    if kernel.is_unusable(builds_kernel) {
         return KernelState::DoesNotBuild;
     }
     if !builds_kernel {
@@ -264,7 +294,7 @@ fn question(record: &BisectionRecord, kernels: &[KernelState]) -> Result<Questio
         signature: record.record.signature.clone(),
         base,
         suspects,
-        earlier: record.earlier,
+        earlier: record.record.earlier,
         cost: Cost { run: run.max(Duration::from_secs(1)), build: BUILD },
         budget,
     })

@@ -2,11 +2,12 @@
 
 use std::cell::RefCell;
 
-use belief::bisect::{Limit, Why};
+use belief::bisect::{Arm, Limit, Revert, Why};
 use model::Status;
 use results::Attempt;
 use results::requests::BisectRange;
 
+use super::range::Chain;
 use super::*;
 use crate::plan::fixture;
 
@@ -17,6 +18,10 @@ struct SimulatedFarm<F> {
     store: RefCell<HashMap<JobRef, TestEntry>>,
     has_test: bool,
     outcome: F,
+    /// A merge, and the commits that it merged, oldest first.
+    merge: Option<(u32, Vec<u32>)>,
+    /// The revert of each commit.
+    revert: Option<u32>,
 }
 
 fn key() -> ResultKey {
@@ -62,7 +67,7 @@ fn percent(at: u32, attempt: u32) -> u64 {
 
 impl<F: Fn(u32, u32) -> Attempt> SimulatedFarm<F> {
     fn new(outcome: F) -> Self {
-        Self { store: RefCell::default(), has_test: true, outcome }
+        Self { store: RefCell::default(), has_test: true, outcome, merge: None, revert: None }
     }
 
     /// Executes a run.
@@ -87,7 +92,7 @@ impl<F: Fn(u32, u32) -> Attempt> SimulatedFarm<F> {
         let info = |at: u32| CommitInfo {
             id: commit(at),
             message: String::new(),
-            parents: at.checked_sub(1).map(commit).into_iter().collect(),
+            parents: at.checked_sub(1).map(commit).into_iter().chain(self.second_parent(at)).collect(),
             time: 0,
             tree: String::new(),
             author: String::new(),
@@ -108,7 +113,30 @@ impl<F: Fn(u32, u32) -> Attempt> SimulatedFarm<F> {
         })
     }
 
-    /// Runs the bisections until none is left. `between` is called with the records of each round.
+    fn second_parent(&self, at: u32) -> Option<CommitId> {
+        let (merge, side) = self.merge.as_ref()?;
+        side.last().filter(|_| at == *merge).map(|last| commit(*last))
+    }
+
+    /// The answer of the repository.
+    fn answer(&self, question: &GitQuestion) -> GitAnswer {
+        match question {
+            GitQuestion::Merged(merge) => {
+                let side = self.merge.as_ref().filter(|(at, _)| commit(*at) == *merge);
+                let commits = |side: &[u32]| side.iter().copied().map(commit).collect();
+                let chain =
+                    |(_, side): &(u32, Vec<u32>)| Chain { commits: commits(side), merges: Vec::new() };
+                GitAnswer::Merged(side.map(chain))
+            }
+            GitQuestion::Revert { culprit, tip } => GitAnswer::Revert(self.revert.map(|at| Revert {
+                culprit: culprit.clone(),
+                tip: tip.clone(),
+                commit: commit(at),
+            })),
+        }
+    }
+
+    /// Runs the bisections until none is left. `between` is called with the records of each round that asks nothing.
     fn drive(
         &self,
         bisections: &mut Bisections,
@@ -121,7 +149,12 @@ impl<F: Fn(u32, u32) -> Attempt> SimulatedFarm<F> {
             if let Some((_, text)) = round.write.last() {
                 last = Some(serde_json::from_str(text).unwrap());
             }
-            between(bisections, &round.write);
+            for (id, _, question) in &round.ask {
+                bisections.answered(id, self.answer(question), self);
+            }
+            if round.ask.is_empty() {
+                between(bisections, &round.write);
+            }
             if bisections.is_empty() {
                 return last.unwrap();
             }
@@ -149,6 +182,10 @@ impl<F: Fn(u32, u32) -> Attempt> Bench for SimulatedFarm<F> {
     fn job(&self, _: &BranchRef, job: &JobRef) -> Option<PlannedJob> {
         let job = fixture::job(job.commit.clone(), "a", "s0");
         self.has_test.then_some(job)
+    }
+
+    fn tip(&self, _: &BranchRef) -> Option<CommitId> {
+        Some(commit(HEAD))
     }
 }
 
@@ -410,4 +447,136 @@ fn a_cancelled_bisection_ends() {
     let record: BisectionRecord = serde_json::from_str(&bisections.round(&farm, 1, 1).write[0].1).unwrap();
     assert_eq!((record.record.state, record.pending.len()), (State::Cancelled, 0));
     assert!(bisections.is_empty());
+}
+
+/// A merge at 9 of the commits 101 to 105, of which those from 103 on fail.
+fn merged_break() -> SimulatedFarm<impl Fn(u32, u32) -> Attempt> {
+    let mut farm = SimulatedFarm::new(|at, _| {
+        let fails = matches!(at, 9..=HEAD | 103..=105);
+        with_kernel(at, if fails { failed("lost 3") } else { Attempt::new(Status::Passed) })
+    });
+    farm.merge = Some((9, (101..=105).collect()));
+    [0, HEAD].into_iter().for_each(|at| farm.run(at));
+    farm
+}
+
+#[test]
+fn the_search_continues_in_the_commits_of_a_merge() {
+    let farm = merged_break();
+    let mut bisections = Bisections::default();
+    let id = farm.begin(&mut bisections, Some((0, HEAD))).unwrap();
+    let mut restarts = 0;
+    let mut last = None;
+    let end = farm.drive(&mut bisections, 2, |bisections, records| {
+        last = records.last().map(|(_, text)| text.clone()).or(last.take());
+        let record: BisectionRecord = serde_json::from_str(last.as_ref().unwrap()).unwrap();
+        // A daemon that is killed continues from the record, also between the two searches.
+        if !record.record.state.is_final() {
+            let mut restarted = Bisections::default();
+            restarted.resume(record, &farm).unwrap();
+            *bisections = restarted;
+            restarts += 1;
+        }
+    });
+    let record = &end.record;
+    let (culprit, parent) = (commit(103), commit(102));
+    assert_eq!(record.state, State::Culprit { culprit, parent, second_parent: None }, "{record:?}");
+    assert!(restarts > 10 && record.verification.unwrap().confirmed && record.id == id);
+    let [outer] = &record.outer[..] else { panic!("{:?}", record.outer) };
+    assert!(
+        matches!(&outer.state, State::Culprit { culprit, second_parent: Some(_), .. } if *culprit == commit(9))
+    );
+    assert_eq!((record.merge(), end.range()), (Some(&commit(9)), (&commit(0), &commit(HEAD))));
+    assert_eq!((number(&record.base), number(&record.head)), (8, 9));
+    let summary =
+        format!("first bad commit {}, in merge {}, posterior ", commit(103).short(), commit(9).short());
+    assert!(record.summary().starts_with(&summary), "{}", record.summary());
+    assert!((0..=HEAD).chain(101..=105).all(|at| end.has_commit(&commit(at))));
+    let attempts: u32 = (0..=HEAD).chain(101..=105).map(|at| farm.runs(at)).sum();
+    assert_eq!(record.all_runs().0 + 2, attempts, "each attempt is counted once");
+    let known = |at| record.steps.iter().any(|step| step.why == Why::Known && step.commit == commit(at));
+    assert!(known(9) && is_readable(&end));
+}
+
+/// Whether the record is one that the next daemon can read.
+fn is_readable(found: &BisectionRecord) -> bool {
+    let (dir, id) = (tempfile::tempdir().unwrap(), &found.record.id);
+    bisections::write(dir.path(), id, &bisections::text(found)).unwrap();
+    bisections::read(dir.path(), id) == Ok(Some(found.clone()))
+}
+
+#[test]
+fn without_its_commits_the_merge_is_the_result() {
+    let mut farm = merged_break();
+    let Some((merge, side)) = farm.merge.take() else { unreachable!() };
+    let mut bisections = Bisections::default();
+    let with_merge = SimulatedFarm { merge: Some((merge, side)), ..merged_break() };
+    with_merge.begin(&mut bisections, Some((0, HEAD))).unwrap();
+    // The repository does not have them.
+    let record = farm.drive(&mut bisections, 1, |_, _| {}).record;
+    let State::Culprit { culprit, second_parent: Some(_), .. } = &record.state else { panic!("{record:?}") };
+    assert_eq!((number(culprit), record.outer.len()), (9, 0));
+    // Cancelled before the answer: the merge is the result.
+    let mut bisections = Bisections::default();
+    let id = with_merge.begin(&mut bisections, Some((0, HEAD))).unwrap();
+    for now in 0..1000 {
+        let round = bisections.round(&with_merge, 1, now);
+        if let Some((_, _, GitQuestion::Merged(_))) = round.ask.first() {
+            break;
+        }
+        assert!(round.ask.is_empty(), "a merge is not reverted before its commits are searched");
+        for job in round.submit {
+            with_merge.run(number(&job.commit));
+            bisections.attempted(&job.name());
+            bisections.ended(&job, &Outcome::Done, now);
+        }
+    }
+    assert!(bisections.is_counting() && bisections.round(&with_merge, 1, 1000).write.is_empty());
+    bisections.cancel(&id).unwrap();
+    let record: BisectionRecord =
+        serde_json::from_str(&bisections.round(&with_merge, 1, 1001).write[0].1).unwrap();
+    assert!(matches!(record.record.state, State::Culprit { .. }) && bisections.is_empty());
+    bisections.answered(&id, GitAnswer::Merged(None), &with_merge);
+}
+
+#[test]
+fn the_newest_commit_is_run_without_the_first_bad_one() {
+    const REVERT: u32 = 900;
+    let of = |outcome: fn(u32) -> Attempt| {
+        let mut farm = SimulatedFarm::new(move |at, _| match at {
+            REVERT => outcome(at),
+            6.. => with_kernel(at, failed("lost 3")),
+            _ => with_kernel(at, Attempt::new(Status::Passed)),
+        });
+        farm.revert = Some(REVERT);
+        [0, HEAD].into_iter().for_each(|at| farm.run(at));
+        let mut bisections = Bisections::default();
+        farm.begin(&mut bisections, Some((0, HEAD))).unwrap();
+        let mut last = None;
+        let end = farm.drive(&mut bisections, 2, |bisections, records| {
+            last = records.last().map(|(_, text)| text.clone()).or(last.take());
+            let record: BisectionRecord = serde_json::from_str(last.as_ref().unwrap()).unwrap();
+            if !record.record.state.is_final() {
+                let mut restarted = Bisections::default();
+                restarted.resume(record, &farm).unwrap();
+                *bisections = restarted;
+            }
+        });
+        assert_eq!(end.record.state, found(6));
+        assert!(is_readable(&end));
+        (end.record, farm.runs(REVERT))
+    };
+    let (record, runs) = of(|at| with_kernel(at, Attempt::new(Status::Passed)));
+    let verification = record.verification.unwrap();
+    assert!(verification.revert_fixes && runs == verification.runs_each, "{verification:?}");
+    assert_eq!(record.revert.as_ref().map(|revert| &revert.tip), Some(&commit(HEAD)));
+    assert!(record.steps.iter().any(|step| step.why == Why::Verification(Arm::Revert)));
+    assert!(record.summary().ends_with(", revert fixes it"), "{}", record.summary());
+    let (record, _) = of(|at| with_kernel(at, failed("lost 3")));
+    assert!(record.summary().ends_with(", fails 5 of 5 runs with the revert, too"), "{}", record.summary());
+    // A revert that cannot be run does not stop the verification.
+    let (record, runs) = of(|_| Attempt::new(Status::FailedToRun));
+    assert_eq!((record.revert, runs <= 2), (None, true), "{runs}");
+    let (record, runs) = of(|at| with_kernel(at, Attempt::new(Status::NotRun)));
+    assert_eq!((record.revert, runs <= 6), (None, true), "{runs}");
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use belief::bisect::State;
 use fsx::clock::unix_seconds;
-use model::{BisectStart, BranchRef, Status};
+use model::{BisectStart, BranchRef, CommitId, Status};
 use results::TestEntry;
 use results::bisections::{self, BisectionRecord, BisectionRecords};
 use results::notes::RequestEnd;
@@ -15,6 +15,7 @@ use results::requests::{Bisect, BisectRange, RequestKind};
 
 use super::{Command, Farm, RecordedVerdicts};
 use crate::audit::Requester;
+use crate::bisect::repository::GitAnswer;
 use crate::bisect::{self, Asked, Bench, BisectError, RangeError};
 use crate::executor::placement;
 use crate::plan::{self, Input, JobRef, PlannedJob, Purpose};
@@ -43,6 +44,10 @@ impl Bench for FarmBench<'_> {
     fn job(&self, branch: &BranchRef, job: &JobRef) -> Option<PlannedJob> {
         let input = self.input.get_or_init(|| plan::from_view::input(self.view, HashMap::new()));
         plan::find_on_branch(input, branch, job)
+    }
+
+    fn tip(&self, branch: &BranchRef) -> Option<CommitId> {
+        self.view.branches.get(branch)?.tip().cloned()
     }
 }
 
@@ -75,8 +80,22 @@ impl Farm {
         for job in round.submit {
             self.submit_bisection(&Arc::new(job));
         }
+        let repo = |branch: &BranchRef| {
+            let branch = self.view.config.branch(branch)?;
+            self.view.config.repo(&branch.repo).map(PathBuf::from)
+        };
+        let keep = |(id, branch, commits)| Some(Command::KeepCommits { id, repo: repo(&branch)?, commits });
         let write = |(id, text)| Command::WriteBisection { id, text };
-        round.write.into_iter().map(write).collect()
+        let ask = |(id, branch, question)| Command::AskRepository { id, repo: repo(&branch), question };
+        let kept = round.keep.into_iter().filter_map(keep);
+        kept.chain(round.write.into_iter().map(write)).chain(round.ask.into_iter().map(ask)).collect()
+    }
+
+    /// Takes the answer of a repository to a bisection.
+    pub fn repository_answered(&mut self, id: &str, answer: GitAnswer) {
+        let bench = FarmBench::new(&self.view, &self.verdicts);
+        self.bisections.answered(id, answer, &bench);
+        self.bisect_now = true;
     }
 
     fn submit_bisection(&mut self, job: &Arc<PlannedJob>) {

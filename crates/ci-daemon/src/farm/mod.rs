@@ -29,6 +29,7 @@ pub use self::unconfirmed::{Unconfirmed, unconfirmed};
 pub use self::verdicts::RecordedVerdicts;
 use crate::believe::Claims;
 use crate::bisect::Bisections;
+use crate::bisect::repository::GitQuestion;
 use crate::executor::placement;
 use crate::executor::run::{BatchProgress, ExecutorEvent};
 use crate::inherit::is_checked;
@@ -124,6 +125,24 @@ pub enum Command {
         id: String,
         /// The text of the record.
         text: String,
+    },
+    /// Keep these commits in a repository for a bisection, and no others.
+    KeepCommits {
+        /// The bisection.
+        id: String,
+        /// The repository.
+        repo: PathBuf,
+        /// The commits.
+        commits: Vec<CommitId>,
+    },
+    /// Ask a repository. [`Farm::repository_answered`] takes the answer.
+    AskRepository {
+        /// The bisection.
+        id: String,
+        /// The repository; `None` if it is no longer configured.
+        repo: Option<PathBuf>,
+        /// The question.
+        question: GitQuestion,
     },
     /// Write the record of a claim.
     WriteClaim {

@@ -157,3 +157,76 @@ fn a_first_bad_commit_is_verified_again() {
     let named = results::bisections::read_named(&farm.path("data")).unwrap();
     assert_eq!(named.to_string(), "of 1 named, 1 held");
 }
+
+#[test]
+fn the_search_continues_in_a_merge_after_a_kill_and_the_revert_is_run() {
+    let farm = Farm::new();
+    // Only the tip is tested, and the merged commits are not listed.
+    let group = "[test_group.g]\nmax_commits = 1\n";
+    farm.configure(&farm.config("keep_results_commits = 4").replace("[test_group.g]\n", group));
+    let base = farm.commit("0", "own");
+    farm.once();
+    let commit = |name: &str, mode: &str| farm.repo.commit(name, &[("mode", mode), (name, "1")]);
+    farm.repo.switch("side");
+    let side: Vec<CommitId> = [("s1", "own"), ("s2", "own "), ("s3", "own fail"), ("s4", "own fail ")]
+        .map(|(a, b)| commit(a, b))
+        .into();
+    farm.repo.switch("master");
+    farm.repo.commit("m1", &[("m1", "1")]);
+    let merge = farm.repo.merge("side", "merge");
+    farm.repo.commit("m2", &[("m2", "1")]);
+    let tip = farm.repo.commit("m3", &[("m3", "1")]);
+    assert_eq!(farm.start(&["--once", "--limit", "5"]).wait(), spawn::Exit::Code(0));
+    farm.delay("0.2");
+    farm.ask_bisect("t.one.b", Some((&base, &tip)));
+    let daemon = farm.start(&["--limit", "0"]);
+    until("the commits of the merge", || {
+        farm.bisections().iter().any(|found| !found.record.outer.is_empty())
+    });
+    let refs = || farm.linux.git(["for-each-ref", "--format=%(refname)", "refs/ktest-ci/bisect"]);
+    assert!(refs().ends_with(tip.as_str()), "{}", refs());
+    daemon.signal(Signal::KILL);
+    daemon.wait();
+    let before = farm.bisections().remove(0).record;
+    assert_eq!((before.state, before.outer.len()), (State::Running, 1));
+    farm.delay("0");
+    assert_eq!(farm.start(&["--once", "--limit", "0"]).wait(), spawn::Exit::Code(0));
+    let [found] = farm.bisections().try_into().unwrap();
+    let record = &found.record;
+    let (culprit, parent) = (side[2].clone(), side[1].clone());
+    assert_eq!(record.state, State::Culprit { culprit, parent, second_parent: None }, "{record:?}");
+    assert_eq!((record.merge(), found.range()), (Some(&merge), (&base, &tip)));
+    // s4 changes the same line, so the revert of s3 conflicts.
+    assert_eq!((record.revert.as_ref(), refs().as_str()), (None, ""));
+    let (runs, _) = record.all_runs();
+    let ran = u32::try_from(farm.ran().len()).unwrap() - 10;
+    assert!(ran - runs <= 1, "at most the run that was killed is lost: {ran} {runs}");
+}
+
+#[test]
+fn the_tip_is_run_without_the_first_bad_commit() {
+    let farm = Farm::new();
+    let group = "[test_group.g]\nmax_commits = 1\n";
+    farm.configure(&farm.config("").replace("[test_group.g]\n", group));
+    farm.commit("0", "own");
+    farm.once();
+    let commit = |name: &str, mode: &str| farm.repo.commit(name, &[("mode", mode), (name, "1")]);
+    let commits = [("c1", "own "), ("c2", "own fail"), ("c3", "own fail")].map(|(a, b)| commit(a, b));
+    assert_eq!(farm.start(&["--once", "--limit", "5"]).wait(), spawn::Exit::Code(0));
+    farm.ask_bisect("t.one.b", None);
+    assert_eq!(farm.start(&["--once", "--limit", "0"]).wait(), spawn::Exit::Code(0));
+    let [found] = farm.bisections().try_into().unwrap();
+    let (record, verification) = (&found.record, found.record.verification.unwrap());
+    let revert = record.revert.as_ref().unwrap();
+    assert_eq!((&revert.culprit, &revert.tip), (&commits[1], &commits[2]));
+    assert!(verification.revert_fixes && record.summary().ends_with(", revert fixes it"), "{record:?}");
+    assert_eq!(farm.attempts(&revert.commit, "t.one.b").len(), 5);
+    // Its results are not on the branch.
+    let listed = farm.reader().branch(&"u/next".parse().unwrap()).unwrap().unwrap();
+    assert_eq!(listed.len(), 4);
+    assert!(listed.iter().all(|entry| entry.commit != revert.commit));
+    // Nothing runs at it afterwards.
+    let ran = farm.ran().len();
+    assert_eq!(farm.start(&["--once", "--limit", "0"]).wait(), spawn::Exit::Code(0));
+    assert_eq!(farm.ran().len(), ran);
+}

@@ -54,16 +54,19 @@ pub fn explains<'a>(
     mut listed: impl Iterator<Item = &'a CommitId>,
     sha: &CommitId,
 ) -> bool {
-    if found.commits.contains(sha) {
-        return *sha != found.record.base;
+    let (base, head) = found.range();
+    if found.has_commit(sha) {
+        return sha != base;
     }
     // The commit is listed before the head.
-    listed.any(|commit| commit == sha) && listed.any(|commit| *commit == found.record.head)
+    listed.any(|commit| commit == sha) && listed.any(|commit| commit == head)
 }
 
-/// The bars of the suspects.
+/// The bars of the suspects: of a merge in which the search continues, and of the commits that it merged.
 pub fn bars(found: &BisectionRecord) -> HashMap<CommitId, Bar> {
-    let likely = found.record.posterior.iter().filter(|suspect| suspect.probability >= LEAST);
+    // A merge is a suspect of its own search, too: the outermost one is for the merge with all that it merged.
+    let searches = std::iter::once(&found.record).chain(found.record.outer.iter().rev());
+    let likely = searches.flat_map(|record| &record.posterior).filter(|suspect| suspect.probability >= LEAST);
     let bar = |probability: f64| Bar {
         percent: format!("{:.1} %", probability * 100.0),
         width: (probability.clamp(0.0, 1.0) * BAR_WIDTH).ceil() as u64,

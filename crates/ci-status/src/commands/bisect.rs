@@ -52,12 +52,13 @@ impl Answer for Bisections {
             let record = &found.record;
             let waits = found.waits_for.as_ref().map(|reason| format!("; waits: {reason}"));
             let by = requested_by(found.requested_by.as_deref());
+            let (runs, builds) = record.all_runs();
             table.row([
                 Cell::left(&record.id),
                 Cell::left(record.state.word()),
                 Cell::left(&record.test),
                 Cell::left(&found.branch),
-                Cell::left(format_args!("{} runs, {} builds", record.runs, record.builds)),
+                Cell::left(format_args!("{runs} runs, {builds} builds")),
                 Cell::left(format_args!("{}{}", record.summary(), waits.unwrap_or_default())),
                 Cell::left(by).styled(text::FAINT),
             ]);

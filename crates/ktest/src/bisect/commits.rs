@@ -76,20 +76,18 @@ impl Range {
     }
 }
 
-/// The commits of the second parent of a merge that its first parent does not have, from oldest to newest.
-pub(super) fn of_second_parent(repo: &Repo, merge: &CommitInfo) -> Result<Vec<CommitInfo>, GitError> {
-    let [first, second, ..] = merge.parents.as_slice() else { return Ok(Vec::new()) };
-    let new: std::collections::HashSet<CommitId> =
-        repo.walk(second, Some(first), MOST)?.into_iter().map(|commit| commit.id).collect();
-    let mut commits = Vec::new();
-    let mut next = Some(second.clone());
-    while let Some(id) = next.filter(|id| new.contains(id)) {
-        let commit = repo.commit(&id)?;
-        next = commit.parents.first().cloned();
-        commits.push(commit);
-    }
-    commits.reverse();
-    Ok(commits)
+/// The commits of the search in a merge: its base, the commits that the merge took from its second parent, and the merge. `None` if
+/// there are none, or too many.
+pub(super) fn of_merge(
+    repo: &Repo,
+    base: &CommitId,
+    merge: &CommitId,
+) -> Result<Option<Vec<CommitInfo>>, GitError> {
+    let Some(side) = repo.merged_commits(merge, MOST)?.filter(|side| !side.is_empty()) else {
+        return Ok(None);
+    };
+    let base = std::iter::once(repo.commit(base)?);
+    Ok(Some(base.chain(side).chain([repo.commit(merge)?]).collect()))
 }
 
 /// A suspect of which nothing is known.

@@ -34,12 +34,14 @@ impl RecordFile {
         &self.path
     }
 
-    /// The record of an interrupted search for the same failure of the same test; `None` if there is none.
+    /// The record of an interrupted search for the same failure of the same test; `None` if there is none. A merge as the result may
+    /// be followed by the search in its commits.
     pub(crate) fn unfinished(&self, test: &ResultKey, signature: Option<&Signature>) -> Option<Record> {
         let text = fsx::own::read_to_string(&self.path, MOST).ok()?;
         let record: Record = serde_json::from_str(&text).ok()?;
         let same = record.test == *test && signature.is_none_or(|signature| record.signature == *signature);
-        (same && record.state == State::Running).then_some(record)
+        let is_open = matches!(record.state, State::Running | State::Culprit { second_parent: Some(_), .. });
+        (same && is_open).then_some(record)
     }
 
     /// Writes it. A reader sees the old or the new record.

@@ -1,16 +1,19 @@
 //! The search: what runs, and what is learnt from it.
 
+mod follow;
+
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use belief::bisect::{
-    Bisection, Budget, Cost, FinishedRun, KernelState, NotSuspected, Question, QuestionError, State,
+    Arm, Bisection, Budget, Cost, FinishedRun, KernelState, NotSuspected, Question, QuestionError, Record,
+    Why,
 };
 use belief::{Outcome, Signature, Tally};
 use gitio::{CommitInfo, GitError, Repo};
 use model::{CommitId, ResultKey};
 
-use super::commits::{of_second_parent, suspect};
+use super::commits::{of_merge, suspect};
 use super::record_file::RecordFile;
 use crate::run::RunError;
 
@@ -73,6 +76,7 @@ pub(crate) enum SearchError {
 }
 
 /// A search for the first bad commit.
+#[derive(Debug)]
 pub(crate) struct Search {
     bisection: Bisection,
     commits: Vec<CommitInfo>,
@@ -81,6 +85,10 @@ pub(crate) struct Search {
     without_verdict: HashMap<CommitId, u32>,
     began: Instant,
     earlier: Duration,
+    /// The repository with the commits, and the newest of them.
+    reverts: Option<(Repo, CommitId)>,
+    /// The commit of which a revert was tried.
+    reverted: Option<CommitId>,
 }
 
 /// The failure at the head, and what its runs showed.
@@ -130,7 +138,7 @@ impl Search {
     ) -> Result<Self, SearchError> {
         let Reproduced { signature, runs } = failure;
         let head = commits.last().map(|commit| commit.id.clone());
-        let bisection = Bisection::new(question(test, signature, &commits, &runs)?)?;
+        let bisection = Bisection::new(question(test, signature, &commits, &runs, Tally::default())?)?;
         let mut search = Self::around(bisection, commits, file, Duration::ZERO);
         if let Some(head) = head {
             search.bisection.known(runs.iter().map(|run| (&head, &run.outcome)))?;
@@ -141,18 +149,27 @@ impl Search {
         Ok(search)
     }
 
-    /// Continues an interrupted search.
+    /// Continues an interrupted search. `commits` are those of the range.
     pub(crate) fn resume(
-        record: &belief::bisect::Record,
+        record: &Record,
+        repo: &Repo,
         commits: Vec<CommitInfo>,
         file: RecordFile,
     ) -> Result<Self, SearchError> {
-        let question = question(&record.test, record.signature.clone(), &commits, &[])?;
+        let of_merge = record.merge().map(|merge| of_merge(repo, &record.base, merge)).transpose()?.flatten();
+        let is_of_merge = of_merge.is_some();
+        let commits = of_merge.unwrap_or(commits);
+        let mut question = question(&record.test, record.signature.clone(), &commits, &[], record.earlier)?;
+        if let Some(merge) = question.suspects.last_mut().filter(|_| is_of_merge) {
+            merge.second_parent = None;
+        }
         let earlier = Duration::try_from_secs_f64(record.wall_s).unwrap_or_default();
         let bisection = Bisection::resume(question, record)?;
         let mut search = Self::around(bisection, commits, file, earlier);
-        for step in &record.steps {
-            if let Some(kernel) = &step.image {
+        search.reverted = record.revert.as_ref().map(|revert| revert.culprit.clone());
+        for step in record.outer.iter().chain([record]).flat_map(|record| &record.steps) {
+            let is_listed = search.commits.iter().any(|commit| commit.id == step.commit);
+            if let Some(kernel) = step.image.as_ref().filter(|_| is_listed) {
                 search.learn_kernel(&step.commit, kernel)?;
             }
         }
@@ -168,6 +185,8 @@ impl Search {
             without_verdict: HashMap::new(),
             began: Instant::now(),
             earlier,
+            reverts: None,
+            reverted: None,
         }
     }
 
@@ -193,21 +212,26 @@ impl Search {
         mut said: impl FnMut(&Self, &CommitId, Option<&Ran>),
     ) -> Result<bool, SearchError> {
         self.bisection.elapsed(self.earlier + self.began.elapsed());
+        self.revert().await;
         let Some(planned) = self.bisection.next(1, &[]).into_iter().next() else { return Ok(false) };
         let commit = planned.commit.clone();
         said(self, &commit, None);
         let ran = lab.run(&commit).await?;
+        let is_revert = planned.why == Why::Verification(Arm::Revert);
         match &ran {
+            Ran::DoesNotBuild(_) if is_revert => self.bisection.drop_revert(),
             Ran::DoesNotBuild(_) => self.bisection.built(&commit, KernelState::DoesNotBuild)?,
             Ran::Tested(tested) => {
-                self.kernel_of(&commit, tested)?;
+                if !is_revert {
+                    self.kernel_of(&commit, tested)?;
+                }
                 self.bisection.finished(FinishedRun {
                     planned,
                     outcome: tested.outcome.clone(),
                     image: Some(tested.kernel.clone()),
                     host: None,
                 })?;
-                self.count_without_verdict(&commit, &tested.outcome)?;
+                self.count_without_verdict(&commit, &tested.outcome, is_revert)?;
             }
         }
         said(self, &commit, Some(&ran));
@@ -216,7 +240,12 @@ impl Search {
     }
 
     /// A commit that never gives a verdict is left out, as one that does not build.
-    fn count_without_verdict(&mut self, commit: &CommitId, outcome: &Outcome) -> Result<(), NotSuspected> {
+    fn count_without_verdict(
+        &mut self,
+        commit: &CommitId,
+        outcome: &Outcome,
+        is_revert: bool,
+    ) -> Result<(), NotSuspected> {
         if *outcome != Outcome::NoVerdict {
             self.without_verdict.remove(commit);
             return Ok(());
@@ -224,10 +253,13 @@ impl Search {
         let count = self.without_verdict.entry(commit.clone()).or_default();
         *count += 1;
         if *count >= WITHOUT_VERDICT {
-            self.bisection.kernel(commit, KernelState::DoesNotBuild)
-        } else {
-            Ok(())
+            if is_revert {
+                self.bisection.drop_revert();
+                return Ok(());
+            }
+            return self.bisection.kernel(commit, KernelState::DoesNotBuild);
         }
+        Ok(())
     }
 
     /// Learns from a run that the kernel is in the store, and with which neighbors the commit shares it.
@@ -255,26 +287,6 @@ impl Search {
         }
         Ok(())
     }
-
-    /// If the first bad commit is a merge: the search among the commits that it merged, and the merge.
-    pub(crate) fn merged(&self, repo: &Repo, out: &std::path::Path) -> Result<Option<Self>, SearchError> {
-        let State::Culprit { culprit, parent, second_parent: Some(_) } = self.bisection.state() else {
-            return Ok(None);
-        };
-        let find = |id: &CommitId| self.commits.iter().find(|commit| commit.id == *id).cloned();
-        let (Some(merge), Some(base)) = (find(&culprit), find(&parent)) else { return Ok(None) };
-        let side = of_second_parent(repo, &merge)?;
-        if side.is_empty() {
-            return Ok(None);
-        }
-        let suspects = side.iter().map(suspect).collect();
-        let Some(bisection) = self.bisection.clone().into_second_parent(suspects) else { return Ok(None) };
-        let file = RecordFile::new(out, &base.id, &merge.id);
-        let commits = std::iter::once(base).chain(side).chain([merge]).collect();
-        let earlier = self.earlier + self.began.elapsed();
-        let kernels = self.kernels.clone();
-        Ok(Some(Self { kernels, ..Self::around(bisection?, commits, file, earlier) }))
-    }
 }
 
 /// The question. The costs are those of the runs so far.
@@ -283,6 +295,7 @@ fn question(
     signature: Signature,
     commits: &[CommitInfo],
     runs: &[Tested],
+    earlier: Tally,
 ) -> Result<Question, QuestionError> {
     let count = u32::try_from(runs.len()).unwrap_or(u32::MAX).max(1);
     let run = runs.iter().map(|run| run.took).sum::<Duration>() / count;
@@ -293,7 +306,7 @@ fn question(
         signature,
         base: suspect(base),
         suspects: suspects.iter().map(suspect).collect(),
-        earlier: Tally::default(),
+        earlier,
         cost: Cost { run: run.max(Duration::from_secs(1)), build },
         budget: Budget::usual(suspects.len(), Duration::MAX),
     })

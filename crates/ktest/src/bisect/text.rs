@@ -14,7 +14,8 @@ const NAMED: usize = 3;
 /// `6 runs, 3 builds; suspects: 61 % 3f2a91c07d3e, 20 % ..., no culprit 4 %`.
 pub(crate) fn progress(search: &Search) -> String {
     let record = search.bisection().record(search.file().id());
-    let mut text = format!("{}, {}; suspects:", count(record.runs, "run"), count(record.builds, "build"));
+    let (runs, builds) = record.all_runs();
+    let mut text = format!("{}, {}; suspects:", count(runs, "run"), count(builds, "build"));
     for suspicion in record.posterior.iter().take(NAMED) {
         let _ = write!(text, " {} {},", percent(suspicion.probability), suspicion.commit.short());
     }
@@ -44,6 +45,13 @@ pub(crate) fn conclusion(record: &Record, commits: &[CommitInfo]) -> String {
         State::Unresolved { because } => format!("no answer, {because}"),
         State::Running | State::Cancelled => "the search is not over; the same command continues it".into(),
     };
+    match record.merge() {
+        Some(merge) if named(merge) == text.trim_start_matches("first bad commit: ") => {
+            text.push_str("\n  it is a merge, and no commit that it merged fails");
+        }
+        Some(merge) => drop(write!(text, "\n  in merge {}", named(merge))),
+        None => {}
+    }
     if let State::Culprit { .. } = record.state {
         let (old, new) = (record.rates.old, record.rates.new);
         let _ = write!(text, "\n  fails {new} from it on, {old} before it");
@@ -59,6 +67,9 @@ pub(crate) fn conclusion(record: &Record, commits: &[CommitInfo]) -> String {
             parent.attempts(),
             probability(verified.p)
         );
+        if let Some(revert) = verified.revert_in_words() {
+            let _ = write!(text, "\n  at the head: {revert}");
+        }
     }
     text
 }

@@ -62,7 +62,7 @@ pub(super) async fn run(args: BisectArgs, cache: PathBuf) -> Result<u8, Failure>
     let signature = args.signature.as_deref().map(|text| Signature::new(None, text));
     let mut bench = Bench { order: order.clone(), cache };
     bench.say(&format!("{}: {} commits, {}", test, commits.len() - 1, args.range));
-    let search = begin(&mut bench, &test, commits, signature, args.attempts).await?;
+    let search = begin(&mut bench, &test, &repo, commits, signature, args.attempts).await?;
     let search = finish(&mut bench, search, &repo).await?;
     report(&search, order.json)
 }
@@ -100,6 +100,7 @@ fn test(order: &RunOrder) -> Result<ResultKey, Failure> {
 async fn begin(
     bench: &mut Bench,
     test: &ResultKey,
+    repo: &Repo,
     commits: Vec<CommitInfo>,
     signature: Option<Signature>,
     attempts: u32,
@@ -110,8 +111,10 @@ async fn begin(
     let (base, head) = (base.id.clone(), head.id.clone());
     let file = RecordFile::new(&bench.order.test.out, &base, &head);
     if let Some(record) = file.unfinished(test, signature.as_ref()) {
-        bench.say(&format!("continuing after {} runs and {} builds", record.runs, record.builds));
-        return Search::resume(&record, commits, file).map_err(failure);
+        let (runs, builds) = record.all_runs();
+        bench.say(&format!("continuing after {runs} runs and {builds} builds"));
+        let search = Search::resume(&record, repo, commits, file).map_err(failure)?;
+        return Ok(search.with_reverts(repo, head));
     }
     let reproduced = match signature {
         Some(signature) => Reproduced { signature, runs: Vec::new() },
@@ -122,7 +125,8 @@ async fn begin(
         }
     };
     bench.say(&format!("searching: {}", reproduced.signature));
-    Search::new(test, reproduced, commits, file).map_err(failure)
+    let search = Search::new(test, reproduced, commits, file).map_err(failure)?;
+    Ok(search.with_reverts(repo, head))
 }
 
 /// Executes the search, and that in the second parent of a merge.
@@ -142,7 +146,7 @@ async fn finish(bench: &mut Bench, mut search: Search, repo: &Repo) -> Result<Se
             Some(Ran::Tested(tested)) => say(quiet, &outcome(tested)),
         };
         while search.step(bench, said).await.map_err(failure)? {}
-        let Some(merged) = search.merged(repo, &bench.order.test.out).map_err(failure)? else {
+        let Some(merged) = search.merged(repo).map_err(failure)? else {
             return Ok(search);
         };
         bench.say("the first bad commit is a merge; searching the commits that it merged");
@@ -153,14 +157,13 @@ async fn finish(bench: &mut Bench, mut search: Search, repo: &Repo) -> Result<Se
 fn report(search: &Search, json: bool) -> Result<u8, Failure> {
     let record = search.bisection().record(search.file().id());
     search.file().write(&record).map_err(Failure::unjudged)?;
+    let (runs, builds) = record.all_runs();
     if json {
         stdio::json(&record)?;
     } else {
         stdio::line(stdio::terminal::text(&conclusion(&record, search.commits())))?;
         stdio::line(format_args!(
-            "  {} runs, {} builds; record: {}",
-            record.runs,
-            record.builds,
+            "  {runs} runs, {builds} builds; record: {}",
             search.file().path().display()
         ))?;
     }

@@ -1,3 +1,5 @@
+use belief::Tally;
+
 use super::*;
 
 fn commit(at: usize) -> String {
@@ -93,7 +95,9 @@ fn hostile_records_are_refused() {
     std::fs::create_dir(dir.path().join(DIRECTORY)).unwrap();
     let put = |name: &str, text: &[u8]| std::fs::write(dir.path().join(DIRECTORY).join(name), text).unwrap();
     put("x.json", serde_json::to_string(&valid()).unwrap().as_bytes());
-    let edits: [(&str, serde_json::Value); 12] = [
+    let mut outer = valid();
+    outer["outer"] = serde_json::json!([valid()]);
+    let edits: [(&str, serde_json::Value); 15] = [
         ("/id", "other".into()),
         ("/base", commit(1).into()),
         ("/head", "not a commit".into()),
@@ -105,11 +109,15 @@ fn hostile_records_are_refused() {
         ("/steps/0/runs", (-1).into()),
         ("/pending/0/commit", commit(7).into()),
         ("/run_s", (-1.0).into()),
+        ("/outer", serde_json::json!([outer])),
+        ("/outer", vec![valid(); OUTER_MAX + 1].into()),
+        ("/outer", "x".into()),
         ("/state", "winning".into()),
     ];
     for (at, (path, value)) in edits.iter().enumerate() {
         let mut record = valid();
         record["id"] = format!("bad{at}").into();
+        record["outer"] = serde_json::json!([]);
         *record.pointer_mut(path).unwrap() = value.clone();
         put(&format!("bad{at}.json"), serde_json::to_string(&record).unwrap().as_bytes());
     }
@@ -122,4 +130,23 @@ fn hostile_records_are_refused() {
     assert_eq!(found.records.len(), 1, "{:?}", found.records);
     assert_eq!(found.problems.len(), edits.len() + 4, "{:#?}", found.problems);
     assert!(found.problems.iter().all(|problem| !problem.contains('\n') && problem.len() < 400));
+}
+
+#[test]
+fn a_running_bisection_needs_the_results_of_its_commits() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut record: BisectionRecord = serde_json::from_value(valid()).unwrap();
+    let revert: CommitId = commit(9).parse().unwrap();
+    record.record.revert = Some(belief::bisect::Revert {
+        culprit: record.record.head.clone(),
+        tip: record.record.head.clone(),
+        commit: revert.clone(),
+    });
+    record.pending.push(PendingRun { commit: revert.clone(), why: Why::Verification(Arm::Revert) });
+    write(dir.path(), "x", &text(&record)).unwrap();
+    let all: HashSet<CommitId> = (0..3).map(|at| commit(at).parse().unwrap()).chain([revert]).collect();
+    assert_eq!(needed_commits(dir.path()), all);
+    record.record.state = State::Cancelled;
+    write(dir.path(), "x", &text(&record)).unwrap();
+    assert_eq!(needed_commits(dir.path()), HashSet::new());
 }

@@ -32,7 +32,7 @@ pub fn act_as_the_daemon() {
 pub struct Farm {
     dir: TempDir,
     pub repo: ScratchRepo,
-    linux: ScratchRepo,
+    pub linux: ScratchRepo,
 }
 
 impl Farm {

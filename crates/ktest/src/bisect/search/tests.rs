@@ -1,5 +1,7 @@
 //! Searches on a lab that answers from a table.
 
+use belief::bisect::State;
+
 use super::*;
 
 /// The commits of a linear history: 0 is the base.
@@ -134,7 +136,9 @@ async fn an_interrupted_search_continues() {
     assert!(file.unfinished(&test, Some(&other)).is_none());
     assert!(file.unfinished(&"boot.x".parse().unwrap(), None).is_none());
     let record = file.unfinished(&test, None).unwrap();
-    let mut search = Search::resume(&record, history(64), file).unwrap();
+    let scratch = testkit::ScratchRepo::new();
+    let repo = Repo::open(scratch.path()).unwrap();
+    let mut search = Search::resume(&record, &repo, history(64), file).unwrap();
     let before = table.ran.len();
     assert_eq!(culprit(&finish(&mut search, &mut table).await), 41);
     // Nothing that was known is built again.
@@ -166,27 +170,79 @@ impl Lab for Failing {
 }
 
 #[tokio::test]
-async fn the_search_continues_in_a_merge() {
+async fn the_search_continues_in_a_merge_also_after_an_interruption() {
     let (out, scratch) = (tempfile::tempdir().unwrap(), testkit::ScratchRepo::new());
     let base = scratch.commit("base", &[("a", "1")]);
     scratch.switch("side");
-    let side = ["s1", "s2", "s3"].map(|name| scratch.commit(name, &[("b", name)]));
+    let side = ["s1", "s2", "s3"].map(|name| scratch.commit(name, &[(name, "1")]));
+    scratch.switch("master");
+    scratch.commit("main", &[("c", "1")]);
+    let merge = scratch.merge("side", "merge");
+    let head = scratch.commit("head", &[("d", "1")]);
+    let repo = Repo::open(scratch.path()).unwrap();
+    let range: crate::bisect::Range = format!("{base}..").parse().unwrap();
+    let commits = range.commits(&repo).unwrap();
+    assert_eq!(commits.len(), 4, "along first parents");
+
+    let mut lab = Failing([&side[1..], &[merge.clone(), head.clone()]].concat());
+    let found = reproduce(&mut lab, &head, 3, |_| {}).await.unwrap();
+    let file = RecordFile::new(out.path(), &base, &head);
+    let test = "fs.ext4.basic.punch".parse().unwrap();
+    let search = Search::new(&test, found, commits.clone(), file.clone()).unwrap();
+    let mut search = search.with_reverts(&repo, head.clone());
+    // Continues from the record after each step.
+    let resume = |search: &mut Search| {
+        let record = file.unfinished(&test, None).unwrap();
+        let resumed = Search::resume(&record, &repo, commits.clone(), file.clone()).unwrap();
+        *search = resumed.with_reverts(&repo, head.clone());
+    };
+    while search.step(&mut lab, |_, _, _| {}).await.unwrap() {
+        resume(&mut search);
+    }
+    resume(&mut search);
+    let mut search = search.merged(&repo).unwrap().unwrap();
+    assert!(search.step(&mut lab, |_, _, _| {}).await.unwrap());
+    loop {
+        resume(&mut search);
+        if !search.step(&mut lab, |_, _, _| {}).await.unwrap() {
+            break;
+        }
+    }
+    let State::Culprit { culprit, .. } = search.bisection().state() else { panic!("no first bad commit") };
+    assert_eq!(culprit, side[1]);
+    assert!(search.merged(&repo).unwrap().is_none());
+    let record = search.bisection().record(search.file().id());
+    assert_eq!((record.merge(), record.id.clone()), (Some(&merge), file.id().to_owned()));
+    let text = crate::bisect::conclusion(&record, search.commits());
+    let merge_line =
+        format!("first bad commit: {} s2\n  in merge {} merge\n", side[1].short(), merge.short());
+    assert!(text.starts_with(&merge_line) && text.ends_with("\n  at the head: revert fixes it"), "{text}");
+    let revert = record.revert.unwrap();
+    assert_eq!((&revert.culprit, &revert.tip), (&side[1], &head));
+    assert_eq!(scratch.git(["status", "--porcelain"]), "");
+}
+
+#[tokio::test]
+async fn a_merge_that_breaks_what_it_merges_is_the_first_bad_commit() {
+    let (out, scratch) = (tempfile::tempdir().unwrap(), testkit::ScratchRepo::new());
+    let base = scratch.commit("base", &[("a", "1")]);
+    scratch.switch("side");
+    scratch.commit("s1", &[("b", "1")]);
     scratch.switch("master");
     scratch.commit("main", &[("c", "1")]);
     let merge = scratch.merge("side", "merge");
     let repo = Repo::open(scratch.path()).unwrap();
     let range: crate::bisect::Range = format!("{base}..").parse().unwrap();
-    let commits = range.commits(&repo).unwrap();
-    assert_eq!(commits.len(), 3, "along first parents");
-
-    let mut lab = Failing(vec![side[1].clone(), side[2].clone(), merge.clone()]);
+    let mut lab = Failing(vec![merge.clone()]);
     let found = reproduce(&mut lab, &merge, 3, |_| {}).await.unwrap();
     let file = RecordFile::new(out.path(), &base, &merge);
-    let mut search = Search::new(&"fs.ext4.basic.punch".parse().unwrap(), found, commits, file).unwrap();
+    let commits = range.commits(&repo).unwrap();
+    let search = Search::new(&"fs.ext4.basic.punch".parse().unwrap(), found, commits, file).unwrap();
+    let mut search = search.with_reverts(&repo, merge.clone());
     while search.step(&mut lab, |_, _, _| {}).await.unwrap() {}
-    let mut search = search.merged(&repo, out.path()).unwrap().unwrap();
+    let mut search = search.merged(&repo).unwrap().unwrap();
     while search.step(&mut lab, |_, _, _| {}).await.unwrap() {}
-    let State::Culprit { culprit, .. } = search.bisection().state() else { panic!("no first bad commit") };
-    assert_eq!(culprit, side[1]);
-    assert!(search.merged(&repo, out.path()).unwrap().is_none());
+    assert!(search.merged(&repo).unwrap().is_none());
+    let text = crate::bisect::conclusion(&search.bisection().record(""), search.commits());
+    assert!(text.contains(" merge\n  it is a merge, and no commit that it merged fails\n"), "{text}");
 }

@@ -88,11 +88,10 @@ async fn from_commit(
         return result;
     }
     let others = Configuration { store: &store, id: plan.id("", &toolchain, request.trust.as_ref()) };
-    let predicted = if request.predicts() { others.predict(&repo, &source_tree).await } else { None };
+    let predicted = others.predict(request, &repo, &source_tree).await;
     if let Some(predicted) = &predicted {
-        let checked = request.is_prediction_checked();
-        on(Progress::Predicted { kernel: predicted.id.clone(), changes: predicted.changes, checked });
-        if !checked {
+        on(predicted.progress());
+        if !predicted.is_checked {
             return others.adopt(&id, predicted, &source_tree).await;
         }
     }
@@ -109,23 +108,19 @@ async fn from_commit(
     let objects = tree.objects(&name, &requested_config(request, plan)).await?;
     let layout = Layout::new(&tree.src(), &objects, request.sandbox);
     let make = make(request, cache, toolchain, layout).await?;
-    match compile_and_pack(request, plan, &make, &store, source_tree, begun, on).await {
-        Ok(Packed { stage, meta, closure }) => {
+    match compile_and_pack(request, plan, &make, &store, source_tree.clone(), begun, on).await {
+        Ok(packed) => {
+            let meta = &packed.meta;
             if request.is_verified() {
-                verify::compare(request, cache, plan, &make, &tree, &meta, on).await?;
+                verify::compare(request, cache, plan, &make, &tree, meta, on).await?;
             }
-            if let Some(predicted) = &predicted {
-                others.check((stage.path(), &meta), predicted).await?;
-            }
-            store.publish(&id, &stage, &meta)?;
-            if closure {
-                others.record(&id)?;
-            }
+            others.publish(&id, &packed, predicted.as_ref()).await?;
             make.trim_base_ccache().await;
-            Ok(store.kernel(&id, &meta, false))
+            Ok(store.kernel(&id, meta, false))
         }
         Err(CompileError::Failed { reason, certain }) => {
             if certain {
+                others.does_not_build(predicted.as_ref(), &source_tree)?;
                 store.publish_failure(&id, &reason, &request.out_log)?;
             }
             Err(BuildError::DoesNotBuild { reason, log: request.out_log.clone() })
@@ -248,11 +243,11 @@ fn base_ccache(request: &BuildRequest, cache: &Cache) -> Result<Option<BaseCcach
 }
 
 /// A filled stage and its description.
-struct Packed {
-    stage: Scratch,
-    meta: Meta,
+pub(crate) struct Packed {
+    pub stage: Scratch,
+    pub meta: Meta,
     /// Whether the stage has the list of the source files that were read.
-    closure: bool,
+    pub has_closure: bool,
 }
 
 async fn compile_and_pack(
@@ -293,5 +288,5 @@ async fn compile_and_pack(
     if let Some(read) = &read {
         own::write(&stage.path().join(closure::LIST), read.text())?;
     }
-    Ok(Packed { stage, meta, closure: read.is_some() })
+    Ok(Packed { stage, meta, has_closure: read.is_some() })
 }

@@ -116,14 +116,14 @@ impl Closure {
     pub fn has(&self, change: &TreeChange, headers: Option<Arch>) -> bool {
         let path = change.path.as_str();
         let name = path.rsplit('/').next().unwrap_or(path);
-        let is_test = path.starts_with("tools/testing/");
-        if change.kind == ChangeKind::Special
-            || self.files.contains(path)
-            || path.contains(char::REPLACEMENT_CHARACTER)
-        {
+        let is_odd = change.kind == ChangeKind::Special || path.contains(char::REPLACEMENT_CHARACTER);
+        let is_program = PROGRAMS.iter().any(|program| path.starts_with(program));
+        if is_odd || is_program || self.files.contains(path) {
             return true;
         }
-        if is_test || name == ".gitignore" {
+        // The other tools have makefiles of their own.
+        let is_tool = path.strip_prefix("tools/").is_some_and(|rest| rest.contains('/'));
+        if is_tool || name == ".gitignore" {
             return false;
         }
         if name.starts_with("Kconfig") || name.starts_with("Makefile") || name.starts_with("Kbuild") {
@@ -133,9 +133,7 @@ impl Closure {
         if TEXTS.contains(&top) {
             return false;
         }
-        if PROGRAMS.iter().any(|program| path.starts_with(program))
-            || headers.is_some_and(|arch| is_packed(path, arch))
-        {
+        if headers.is_some_and(|arch| is_packed(path, arch)) {
             return true;
         }
         match name.rsplit_once('.').map(|(_, extension)| extension) {
@@ -289,6 +287,7 @@ mod tests {
             ("arch/arm64/boot/dts/a.dts", Modified),
             ("tools/testing/selftests/mm/Makefile", Modified),
             ("tools/perf/util/a.c", Modified),
+            ("tools/perf/Makefile.config", Modified),
             ("include/linux/amd.h", Modified),
         ];
         for (path, kind) in outside {
@@ -306,6 +305,7 @@ mod tests {
             ("scripts/mod/modpost.c", Modified),
             ("tools/objtool/check.c", Modified),
             ("tools/include/linux/types.h", Modified),
+            ("tools/Makefile", Modified),
             ("kernel/time/timeconst.bc", Modified),
             ("lib/build_OID_registry", Modified),
             ("arch/x86/entry/syscalls/syscall_64.tbl", Modified),

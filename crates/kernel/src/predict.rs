@@ -3,15 +3,20 @@
 //! [`crate::CHECK_PREDICTED`] of them is built all the same and compared. A
 //! difference ends the predictions for its configuration.
 
+use std::path::{Path, PathBuf};
+
 use fsx::own;
 use gitio::Repo;
 use model::KernelId;
 use walkdir::WalkDir;
 
 use crate::blocking::blocking;
+use crate::build::Packed;
 use crate::closure::Closure;
 use crate::error::{BuildError, InfrastructureError};
 use crate::pack;
+use crate::progress::Progress;
+use crate::request::BuildRequest;
 use crate::store::{Kernel, Meta, Store, Stored};
 
 /// The number of kernels of one configuration that are compared with a commit, the newest first.
@@ -38,15 +43,24 @@ pub(crate) struct Prediction {
     /// Its description.
     pub meta: Box<Meta>,
     /// The number of files in which the commits differ.
-    pub changes: usize,
+    changes: usize,
+    /// Whether it is built all the same, to check this.
+    pub is_checked: bool,
+}
+
+impl Prediction {
+    /// The prediction as a step of a build.
+    pub(crate) fn progress(&self) -> Progress {
+        Progress::Predicted { kernel: self.id.clone(), changes: self.changes, checked: self.is_checked }
+    }
 }
 
 impl Configuration<'_> {
-    fn list(&self) -> std::path::PathBuf {
+    fn list(&self) -> PathBuf {
         self.store.dir().join(NEWEST).join(self.id.as_str())
     }
 
-    fn wrong(&self) -> std::path::PathBuf {
+    fn wrong(&self) -> PathBuf {
         self.list().with_extension("wrong")
     }
 
@@ -56,7 +70,7 @@ impl Configuration<'_> {
     }
 
     /// Records a kernel whose source files are known.
-    pub(crate) fn record(&self, id: &KernelId) -> Result<(), fsx::Error> {
+    fn record(&self, id: &KernelId) -> Result<(), fsx::Error> {
         let others = self.newest().into_iter().filter(|other| other != id);
         let lines = std::iter::once(id.clone()).chain(others).take(COMPARED);
         let text = lines.fold(String::new(), |text, id| text + id.as_str() + "\n");
@@ -67,18 +81,27 @@ impl Configuration<'_> {
     }
 
     /// The stored kernel that a source tree has, too; `None` if it has to be built.
-    pub(crate) async fn predict(&self, repo: &Repo, source_tree: &str) -> Option<Prediction> {
-        if own::existing(&self.wrong()).ok()?.is_some() {
+    pub(crate) async fn predict(
+        &self,
+        request: &BuildRequest,
+        repo: &Repo,
+        source_tree: &str,
+    ) -> Option<Prediction> {
+        if !request.predicts() || own::existing(&self.wrong()).ok()?.is_some() {
             return None;
         }
         for id in self.newest() {
             let Some(Stored::Kernel(meta)) = self.store.read(&id) else { continue };
+            if request.refuse(&meta.unmet).is_err() {
+                continue;
+            }
             let Some(closure) = Closure::of_entry(&self.store.path(&id)) else { continue };
             // The repository may no longer have that commit.
             let Ok(changes) = repo.tree_changes(&meta.source_tree, source_tree).await else { continue };
             let headers = meta.modules.then_some(meta.arch);
             if !changes.iter().any(|change| closure.has(change, headers)) {
-                return Some(Prediction { id, meta, changes: changes.len() });
+                let is_checked = request.is_prediction_checked();
+                return Some(Prediction { id, meta, changes: changes.len(), is_checked });
             }
         }
         None
@@ -106,35 +129,58 @@ impl Configuration<'_> {
         Ok(self.store.kernel(id, &meta, true))
     }
 
-    /// Compares a built kernel with the prediction.
-    pub(crate) async fn check(
+    /// Publishes a built kernel, after comparing it with the prediction.
+    pub(crate) async fn publish(
         &self,
-        built: (&std::path::Path, &Meta),
-        predicted: &Prediction,
+        id: &KernelId,
+        packed: &Packed,
+        predicted: Option<&Prediction>,
     ) -> Result<(), BuildError> {
-        let (dir, meta) = (built.0.to_path_buf(), built.1);
-        let other = self.store.path(&predicted.id);
-        let modules = move || -> Result<bool, BuildError> {
-            Ok(pack::modules_hash(&dir)? == pack::modules_hash(&other)?)
-        };
-        let flavor = &meta.flavor;
-        if meta.image_hash == predicted.meta.image_hash && blocking("comparing modules", modules).await?? {
-            tracing::info!(flavor, "the kernel is the predicted one");
-            return Ok(());
+        let Packed { stage, meta, has_closure } = packed;
+        if let Some(predicted) = predicted {
+            let (built, other) = (stage.path().to_path_buf(), self.store.path(&predicted.id));
+            let modules = move || -> Result<bool, BuildError> {
+                Ok(pack::modules_hash(&built)? == pack::modules_hash(&other)?)
+            };
+            if meta.image_hash == predicted.meta.image_hash
+                && blocking("comparing modules", modules).await??
+            {
+                tracing::info!(flavor = meta.flavor, "the kernel is the predicted one");
+            } else {
+                self.end(predicted, &meta.source_tree)?;
+            }
         }
-        let (from, to) = (&predicted.meta.source_tree, &meta.source_tree);
+        self.store.publish(id, stage, meta)?;
+        if *has_closure {
+            self.record(id)?;
+        }
+        Ok(())
+    }
+
+    /// Handles a commit that does not build.
+    pub(crate) fn does_not_build(
+        &self,
+        predicted: Option<&Prediction>,
+        source_tree: &str,
+    ) -> Result<(), BuildError> {
+        predicted.map_or(Ok(()), |predicted| self.end(predicted, source_tree))
+    }
+
+    /// Ends the predictions for this configuration, because one was wrong.
+    fn end(&self, predicted: &Prediction, source_tree: &str) -> Result<(), BuildError> {
+        let Meta { source_tree: from, flavor, .. } = &*predicted.meta;
         tracing::error!(
             flavor,
             from,
-            to,
-            "a predicted kernel differs from the built one; this flavor is always built from now on"
+            to = source_tree,
+            "a predicted kernel differs from the built one; all kernels of this configuration are built from now on"
         );
-        Ok(own::write(&self.wrong(), format!("{from} {to}\n"))?)
+        Ok(own::write(&self.wrong(), format!("{from} {source_tree}\n"))?)
     }
 }
 
 /// Links all files of an entry, without its description, into a stage.
-fn link_entry(from: &std::path::Path, to: &std::path::Path) -> Result<(), BuildError> {
+fn link_entry(from: &Path, to: &Path) -> Result<(), BuildError> {
     for entry in WalkDir::new(from).min_depth(1).sort_by_file_name() {
         let entry = entry.map_err(|error| InfrastructureError::io(from)(error.into()))?;
         let Ok(relative) = entry.path().strip_prefix(from) else { continue };
@@ -143,7 +189,7 @@ fn link_entry(from: &std::path::Path, to: &std::path::Path) -> Result<(), BuildE
             own::create_dir_all(&target)?;
         } else if entry.file_type().is_symlink() {
             own::link(&own::read_link(entry.path())?, &target)?;
-        } else if relative != std::path::Path::new("meta.json") {
+        } else if relative != Path::new("meta.json") {
             own::hard_link(entry.path(), &target)?;
         }
     }

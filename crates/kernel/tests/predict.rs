@@ -2,6 +2,7 @@
 //! sandbox, and a toy source tree.
 
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
+#![expect(clippy::print_stderr, reason = "skipped tests are reported")]
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,9 @@ fn makefile() -> String {
     let cmd = "\t@echo 'savedcmd_$*.o := cc -c $(CURDIR)/$<' >$O/fs/.$(notdir $*).o.cmd\n";
     plain.replace(compile, &format!("{cmd}{compile}"))
 }
+
+/// Damages the directory of an entry.
+type Damage = fn(&Path);
 
 struct Scene {
     repo: ScratchRepo,
@@ -181,11 +185,11 @@ async fn a_wrong_prediction_is_the_last_one() {
 async fn damaged_entries_are_not_compared() {
     let Some((scene, first)) = Scene::new(&makefile()).await else { return };
     let outside = scene.repo.commit("outside", &[("fs/c.c", "C\n")]);
-    let damage: [(&str, &dyn Fn(&Path)); 4] = [
-        ("no list", &|entry| std::fs::remove_file(entry.join("closure")).unwrap()),
-        ("an empty list", &|entry| std::fs::write(entry.join("closure"), "").unwrap()),
-        ("no image", &|entry| std::fs::remove_file(entry.join("vmlinux")).unwrap()),
-        ("another source", &|entry| {
+    let damage: [(&str, Damage); 4] = [
+        ("no list", |entry| std::fs::remove_file(entry.join("closure")).unwrap()),
+        ("an empty list", |entry| std::fs::write(entry.join("closure"), "").unwrap()),
+        ("no image", |entry| std::fs::remove_file(entry.join("vmlinux")).unwrap()),
+        ("another source", |entry| {
             let meta = read(entry.join("meta.json"));
             let tree = meta.lines().find(|line| line.contains("source_tree")).unwrap();
             std::fs::write(

@@ -104,7 +104,7 @@ pub fn ago(then: i64, now: i64) -> String {
 /// Author and age of a commit: `Kim, 3 d ago`; empty if both are unknown.
 pub fn by(authorship: &Authorship, now: i64) -> String {
     let name: String = terminal::line(authorship.name()).chars().take(NAME_MAX).collect();
-    let age = (authorship.date > 0).then(|| ago(authorship.date, now)).unwrap_or_default();
+    let age = if authorship.date > 0 { ago(authorship.date, now) } else { String::new() };
     [name, age].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
 }
 

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use model::{BranchRef, GroupName, HostName, PackageRepo, RepoName, TestPath, UserName};
 
 use crate::branch::Branch;
+use crate::commit_url::CommitUrl;
 use crate::group::TestGroup;
 use crate::hook::Hook;
 use crate::host::Host;
 use crate::image::Images;
+use crate::repo::Repository;
 use crate::suite::Suites;
 use crate::top::Top;
 use crate::users::UserLimits;
@@ -24,7 +26,7 @@ pub struct Config {
     /// The daemon's listener for push notifications, if enabled.
     pub hook: Option<Hook>,
     /// Repositories other than `linux`. An entry `linux` overrides `linux_repo`.
-    pub repos: BTreeMap<RepoName, PathBuf>,
+    pub repos: BTreeMap<RepoName, Repository>,
     /// The test suites that the farm fetches.
     pub suites: Suites,
     /// Root images that test groups name.
@@ -82,8 +84,16 @@ impl Config {
     /// The path of a repository. `linux` is `linux_repo` unless `[repo.linux]` overrides it.
     #[must_use]
     pub fn repo(&self, name: &RepoName) -> Option<&Path> {
-        let own = self.repos.get(name).map(PathBuf::as_path);
+        let own = self.repos.get(name).map(|repo| repo.path.as_path());
         own.or_else(|| name.is_linux().then_some(self.top.linux_repo.as_path()))
+    }
+
+    /// The address of the commits of a repository on the web. That of `linux` is the top-level `commit_url` unless
+    /// `[repo.linux]` overrides it.
+    #[must_use]
+    pub fn commit_url(&self, name: &RepoName) -> Option<&CommitUrl> {
+        let own = self.repos.get(name).and_then(|repo| repo.commit_url.as_ref());
+        own.or_else(|| self.top.commit_url.as_ref().filter(|_| name.is_linux()))
     }
 
     /// The maximum number of workers that run batches of a user at the same time. The owner of the main file has no

@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 mod branch;
+mod commit_url;
 mod config;
 mod error;
 mod fault;
@@ -28,6 +29,7 @@ mod top;
 mod users;
 
 pub use branch::{Branch, BranchError};
+pub use commit_url::{CommitUrl, CommitUrlError};
 pub use config::Config;
 pub use error::ConfigError;
 pub use fault::Problem;
@@ -38,7 +40,7 @@ pub use host::{Host, HostError, HostKind};
 pub use image::{ImageError, ImageRecipe, Images, recipe};
 pub use load::{load, load_lenient};
 pub use nearest::Hint;
-pub use repo::RepoError;
+pub use repo::{RepoError, Repository};
 pub use suite::{Suite, SuiteError, Suites};
 pub use top::{TimeError, Top, TopError, parse_time};
 pub use users::{RemoteHost, RemotePattern, UserLimitError, UserLimits, host_and_port, is_public};

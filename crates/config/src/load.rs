@@ -31,6 +31,7 @@ const KEYS: &[&str] = &[
     "ktest_dir",
     "ktest_url",
     "ci_url",
+    "commit_url",
     "ci_host",
     "ci_remote",
     "user",

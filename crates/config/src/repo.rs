@@ -5,9 +5,19 @@ use std::path::PathBuf;
 
 use model::{NameError, RepoName};
 
+use crate::commit_url::{self, CommitUrl};
 use crate::fault::{Fault, Problem};
 use crate::node::{Node, Section, Value};
 use crate::paths::Paths;
+
+/// A repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repository {
+    /// Its path.
+    pub path: PathBuf,
+    /// The address of its commits on the web.
+    pub commit_url: Option<CommitUrl>,
+}
 
 /// An invalid repository.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,23 +29,25 @@ pub enum RepoError {
 
 impl crate::fault::SectionError for RepoError {}
 
-/// The repositories by name. A value is a path, or a table with the key `path`. The keys `url` and `path_url` belong to
+/// The repositories by name. A value is a path, or a table with the keys `path` and `commit_url`. The keys `url` and `path_url` belong to
 /// the previous system, which clones the repository from there; they have no effect.
-pub(crate) fn read(node: &Node, paths: &Paths) -> Result<BTreeMap<RepoName, PathBuf>, Fault> {
+pub(crate) fn read(node: &Node, paths: &Paths) -> Result<BTreeMap<RepoName, Repository>, Fault> {
     let mut repos = BTreeMap::new();
     for (key, node) in node.table("repo")? {
         let name = key.parse().map_err(|error| node.fault(Problem::from(RepoError::Name(error))))?;
-        let path = match node.value {
-            Value::Str(_) => paths.resolve(key, node)?,
+        let repository = match node.value {
+            Value::Str(_) => Repository { path: paths.resolve(key, node)?, commit_url: None },
             _ => {
-                let section = Section::new(node, format!("[repo.{key}]"), &["path", "url", "path_url"])?;
+                let keys = &["path", "commit_url", "url", "path_url"];
+                let section = Section::new(node, format!("[repo.{key}]"), keys)?;
                 for key in ["url", "path_url"] {
                     section.get(key).map(|node| node.str(key)).transpose()?;
                 }
-                paths.resolve("path", section.need("path")?)?
+                let path = paths.resolve("path", section.need("path")?)?;
+                Repository { path, commit_url: commit_url::read(&section)? }
             }
         };
-        repos.insert(name, path);
+        repos.insert(name, repository);
     }
     Ok(repos)
 }
@@ -54,7 +66,7 @@ mod tests {
         );
         std::fs::write(&path, text).unwrap();
         let config = load(&path).map_err(|error| error.to_string())?;
-        Ok(config.repos.into_values().next().unwrap_or_default())
+        Ok(config.repos.into_values().next().map(|repo| repo.path).unwrap_or_default())
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use model::{NameError, TrustScope, UserName};
 
+use crate::commit_url::{self, CommitUrl};
 use crate::fault::{Fault, Problem};
 use crate::node::{Node, Section, Value};
 use crate::paths::Paths;
@@ -53,6 +54,8 @@ pub struct Top {
     pub ktest_dir: PathBuf,
     /// The URL at which the results are published.
     pub ci_url: Option<String>,
+    /// The address of the commits of `linux_repo` on the web.
+    pub commit_url: Option<CommitUrl>,
     /// The host of the daemon and the results.
     pub ci_host: Option<String>,
     /// For clients of the previous system: the name of the remote, in a checkout, that has the farm's branches.
@@ -112,6 +115,7 @@ pub(crate) fn read(section: &Section<'_>, paths: &Paths) -> Result<Top, Fault> {
         ktest_dir: path("ktest_dir")?,
         users_dir: section.get("users_dir").map(|node| paths.resolve("users_dir", node)).transpose()?,
         ci_url: section.get("ci_url").map(url).transpose()?,
+        commit_url: commit_url::read(section)?,
         ci_host: text("ci_host")?,
         ci_remote: text("ci_remote")?,
         user: section.get("user").map(|node| user(node, node.str("user")?)).transpose()?,

@@ -114,7 +114,7 @@ pub fn tools(view: &View, ktest: &Path) -> Tools {
             .collect(),
         verify_builds: config.top.verify_builds,
         tolerate: config.top.tolerate.clone(),
-        repos: config.repos.clone(),
+        repos: config.repos.iter().map(|(name, repo)| (name.clone(), repo.path.clone())).collect(),
         suites: view.suites.values().filter_map(FetchedSuite::order).collect(),
         images: config.images.clone(),
         kernel_sources: config.kernel_sources.clone(),

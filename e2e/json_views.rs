@@ -112,7 +112,7 @@ fn parts_of_views_are_equal() {
         assert_eq!(artifacts["artifacts"], test["artifacts"], "{location}");
         let show = from_command(home.path(), &[&location], &format!("show {two} --test punch"));
         let mut row = test;
-        for own in ["artifacts", "controls"] {
+        for own in ["artifacts", "controls", "since"] {
             assert!(row.as_object_mut().unwrap().remove(own).is_some(), "{own}");
         }
         assert_eq!(show["tests"], serde_json::json!([row]), "{location}");

@@ -62,6 +62,28 @@ test("the failing tests are listed next to the log", () => on({ viewport: { widt
   assert.equal(await page.locator(".failing [aria-current=page]").count(), 1);
 }));
 
+test("a failure names its first bad commit and the command that reproduces it", () => on({
+  permissions: ["clipboard-read", "clipboard-write"],
+}, async (page) => {
+  await go(page, BRANCH);
+  const failing = page.locator("table.now tbody tr", { hasText: "xattr_acl" }).first();
+  assert.match(await failing.innerText(), /ext4: allow an xattr value to span two blocks\s+Wilhelmina .*, \d+ d ago/);
+  // The broken test leads to the line of the failure.
+  await page.locator("tr.red .delta").getByRole("link", { name: "xattr_acl" }).click();
+  await page.waitForURL(/#failure$/);
+  assert.match(await text(page), /First bad\s+this commit/);
+  await page.getByRole("link", { name: "history on" }).click();
+  assert.match(await text(page), /First bad\s+\w+ ext4: allow an xattr value/);
+  await page.locator(".culprit").getByRole("link", { name: /^[0-9a-f]{12}$/ }).first().click();
+  const web = page.getByRole("link", { name: "in git" }).first();
+  assert.match(await web.getAttribute("href"), /^https:\/\/git\.example\.org\/linux\.git\/commit\/\?id=[0-9a-f]{40}$/);
+  const command = await page.locator(".repro").innerText();
+  assert.match(command, /^ktest run -k ~\/linux --commit [0-9a-f]{40} fs\/ext4\/basic\.ktest \w+$/);
+  await page.getByRole("button", { name: "Copy the command" }).click();
+  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), command);
+  await shot(page, "reproduce");
+}));
+
 test("two branches are compared", () => on({}, async (page) => {
   await go(page, BRANCH);
   await page.getByRole("link", { name: "compare…" }).click();
@@ -147,6 +169,8 @@ test("without JavaScript", () => on({ javaScriptEnabled: false }, async (page) =
   await page.waitForURL(/test=journal_replay/);
   const { log } = await punch();
   await go(page, `${log}#failure`);
+  assert.match(await page.locator(".repro").innerText(), /^ktest run/);
+  assert.equal(await page.locator(".reproduce button").count(), 0, "no button without a script");
   const box = await page.locator(".con .k").first().boundingBox();
   assert.ok(box.y < 900, "opened at the failure");
   await page.getByPlaceholder("search in this log").fill("RIP");

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { chromium } from "playwright-core";
 
-const { KTEST_DASHBOARD, KTEST_CHROMIUM, KTEST_RESULTS, KTEST_SCRATCH, KTEST_RUNNING, KTEST_SHOTS } = process.env;
+const { KTEST_DASHBOARD, KTEST_CHROMIUM, KTEST_RESULTS, KTEST_CONFIG, KTEST_SCRATCH, KTEST_RUNNING, KTEST_SHOTS } = process.env;
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 /** A directory for files that the tests exchange. */
@@ -21,7 +21,7 @@ export let origin;
 let server, browser;
 
 before(async () => {
-  server = spawn(KTEST_DASHBOARD, ["serve", "--listen", "127.0.0.1:0", "--output-dir", KTEST_RESULTS], {
+  server = spawn(KTEST_DASHBOARD, ["serve", "--listen", "127.0.0.1:0", "--config", KTEST_CONFIG, "--output-dir", KTEST_RESULTS], {
     stdio: ["ignore", "ignore", "pipe"],
   });
   origin = await new Promise((resolve, reject) => {

@@ -25,6 +25,30 @@
   tick();
   setInterval(tick, 1000);
 
+  // The command that reproduces a failure can be copied with a button. Without the clipboard it is text that can be selected.
+  const copyable = () => {
+    if (!navigator.clipboard) return;
+    for (const code of all(".repro")) {
+      if (code.nextElementSibling?.matches("button")) continue;
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = "Copy";
+      button.setAttribute("aria-label", "Copy the command");
+      button.addEventListener("click", async () => {
+        try {
+          await navigator.clipboard.writeText(code.textContent);
+          button.textContent = "Copied";
+        } catch {
+          getSelection().selectAllChildren(code);
+          button.textContent = "Selected";
+        }
+        setTimeout(() => { button.textContent = "Copy"; }, 2000);
+      });
+      code.after(button);
+    }
+  };
+  copyable();
+
   // A growing log: the server sends each new line.
   const follow = () => {
     const con = $(".con[data-follow]");
@@ -91,6 +115,7 @@
       document.title = page.title;
       document.body.dataset.live = page.body.dataset.live || "0";
       tick();
+      copyable();
       follow();
     } catch {
       // The server is unreachable; the next round tries again.

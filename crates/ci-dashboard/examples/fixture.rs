@@ -73,6 +73,13 @@ const LOCKDEP: Fault = Fault {
     crash: "possible deadlock in ext4_rename2",
 };
 
+const AUTHORS: [&str; 4] = [
+    "Mira Adler <mira@example.org>",
+    "Jan Kovář <jan@example.org>",
+    "Anton Berg <anton@example.org>",
+    "Wilhelmina Featherstonehaugh-Cholmondeley <wfc@example.org>",
+];
+
 enum Change {
     Nothing,
     Breaks(&'static [Fault]),
@@ -162,6 +169,7 @@ impl Writer<'_> {
             .map(|(id, (subject, body, _))| (id.clone(), message(subject, body)))
             .collect();
         self.fixture.branch("mira", "ext4-testing", &listing);
+        self.authors(&ids);
         let mut faults: Vec<Fault> = Vec::new();
         for (row, (_, _, change)) in EXT4_COMMITS.iter().enumerate().rev() {
             let commit = &ids[row];
@@ -189,6 +197,14 @@ impl Writer<'_> {
         ids[2].clone()
     }
 
+    /// Writes authors, and dates that are older from commit to commit.
+    fn authors(&self, newest_first: &[CommitId]) {
+        let dated = newest_first.iter().zip(AUTHORS.iter().cycle()).zip(1_i64..);
+        let details: Vec<_> =
+            dated.map(|((id, author), row)| (id, *author, self.now - row * row * 3_600)).collect();
+        self.fixture.authors(&details);
+    }
+
     /// Writes `mira/stable-6.1`, on which all tests pass.
     fn stable(&self) {
         let subjects = [
@@ -201,6 +217,7 @@ impl Writer<'_> {
         let listing: Vec<_> =
             ids.iter().zip(subjects).map(|(id, subject)| (id.clone(), message(subject, ""))).collect();
         self.fixture.branch("mira", "stable-6.1", &listing);
+        self.authors(&ids);
         for (row, commit) in ids.iter().enumerate() {
             let began = self.now - 86_400 - 3_000 * i64::try_from(row).unwrap_or(0);
             self.suite(commit, "fs.ext4.basic", &EXT4, began, &[]);
@@ -226,6 +243,7 @@ impl Writer<'_> {
         let listing: Vec<_> =
             ids.iter().zip(subjects).map(|(id, subject)| (id.clone(), message(subject, ""))).collect();
         self.fixture.branch("anton", "xfs/for-next", &listing);
+        self.authors(&ids);
         for (row, commit) in ids.iter().enumerate() {
             let faults: &[Fault] = if (1..=2).contains(&row) { &[growfs] } else { &[] };
             self.suite(

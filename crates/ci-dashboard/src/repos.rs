@@ -1,9 +1,9 @@
-//! The git repositories of the configuration, for revisions in addresses.
+//! The git repositories of the configuration, for revisions in addresses and for the addresses of commits on the web.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use config::Config;
+use config::{CommitUrl, Config};
 use gitio::{GitError, Repo, Revision};
 use model::{BranchRef, CommitId, RefName};
 
@@ -12,6 +12,9 @@ use model::{BranchRef, CommitId, RefName};
 pub struct Repos {
     linux: Option<PathBuf>,
     branches: BTreeMap<BranchRef, (PathBuf, RefName)>,
+    commit_urls: BTreeMap<BranchRef, CommitUrl>,
+    /// The address of commits of branches that are not in the configuration, if all repositories have kernels.
+    commit_url: Option<CommitUrl>,
 }
 
 impl Repos {
@@ -22,7 +25,23 @@ impl Repos {
             let path = config.repo(&branch.repo)?.to_path_buf();
             Some((branch.name.clone(), (path, branch.local_ref().parse().ok()?)))
         });
-        Self { linux: Some(config.top.linux_repo.clone()), branches: branches.collect() }
+        let commit_urls = config
+            .all_branches()
+            .filter_map(|branch| Some((branch.name.clone(), config.commit_url(&branch.repo)?.clone())));
+        Self {
+            linux: Some(config.top.linux_repo.clone()),
+            branches: branches.collect(),
+            commit_urls: commit_urls.collect(),
+            commit_url: config.top.commit_url.clone().filter(|_| config.repos.is_empty()),
+        }
+    }
+
+    /// The address of a commit on the web, if the configuration has one.
+    #[must_use]
+    pub fn web_address(&self, at: Option<&BranchRef>, commit: &CommitId) -> Option<String> {
+        let of_branch = |at| self.branches.get(at).map(|_| self.commit_urls.get(at));
+        let url = at.and_then(of_branch).unwrap_or(self.commit_url.as_ref())?;
+        Some(url.of(commit))
     }
 
     /// The commit of a revision in the repository of a branch, or in `linux_repo`. If git does not resolve its name, it

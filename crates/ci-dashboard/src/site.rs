@@ -122,7 +122,8 @@ fn answer(
     route: &Route,
     now: i64,
 ) -> Result<Response, Problem> {
-    let context = Context { store: &site.store, request, tests: &site.tests, reruns: site.reruns, now };
+    let Site { store, tests, repos, reruns, .. } = site;
+    let context = Context { store, request, tests, repos, reruns: *reruns, now };
     let reader = site.store.reader();
     match (route, format) {
         (Route::Branch { at, .. }, Format::Atom) => return views::feed::atom(context, at),

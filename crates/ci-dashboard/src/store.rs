@@ -5,13 +5,15 @@
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use model::CommitId;
 use regress::branch_history::BranchHistory;
 use regress::{CommitStatuses, Names};
+use results::json::BranchTipRow;
 use results::layout::Layout;
-use results::{BranchEntry, CommitResults, Reader, Statuses};
+use results::{BranchEntry, CommitResults, Reader, Statuses, branch_file};
 
 use crate::problem::Problem;
 use crate::route::BranchRef;
@@ -21,6 +23,9 @@ const COMMITS_MAX: usize = 8000;
 /// The maximum number of cached sets of names; each takes 300 KB for 5,000 tests.
 const NAME_SETS_MAX: usize = 100;
 
+/// The maximum number of branches with a cached tip.
+const TIPS_MAX: usize = 10_000;
+
 type Stamp = (u64, i64, i64, u64);
 
 #[derive(Default)]
@@ -28,6 +33,8 @@ struct Cache {
     statuses: HashMap<CommitId, (Stamp, CommitStatuses)>,
     /// Sets of names by their hash: most commits have the same tests as their neighbors.
     names: HashMap<u64, Names>,
+    /// The newest commit with results of each branch.
+    tips: HashMap<BranchRef, (Stamp, Option<CommitId>)>,
 }
 
 /// The results and their cache.
@@ -53,6 +60,37 @@ impl Store {
     pub fn branch(&self, at: &BranchRef) -> Result<Vec<BranchEntry>, Problem> {
         let missing = || Problem::NotFound("no such branch".into());
         self.reader.branch(at)?.ok_or_else(missing)
+    }
+
+    /// The newest commit with results of each branch. A listing that cannot be read is left out.
+    pub fn tips(&self) -> Vec<BranchTipRow> {
+        let users = self.reader.users().unwrap_or_default();
+        let names = users.iter().flat_map(|(user, branches)| {
+            branches.iter().map(move |branch| BranchRef { user: user.clone(), branch: branch.clone() })
+        });
+        let tip = |at: BranchRef| {
+            let commit = self.tip(&at)?;
+            Some(BranchTipRow { user: at.user, branch: at.branch, commit })
+        };
+        names.filter_map(tip).collect()
+    }
+
+    /// The newest commit with results of a branch.
+    fn tip(&self, at: &BranchRef) -> Option<CommitId> {
+        let stamp = stamp_of(&self.reader.output_dir().join(branch_file::file_name(at).ok()?))?;
+        if let Some((cached, tip)) = self.cache().tips.get(at)
+            && *cached == stamp
+        {
+            return tip.clone();
+        }
+        let entries = self.branch(at).ok()?;
+        let tip = entries.into_iter().find(|entry| entry.counts.total() > 0).map(|entry| entry.commit);
+        let mut cache = self.cache();
+        if cache.tips.len() >= TIPS_MAX {
+            cache.tips.clear();
+        }
+        cache.tips.insert(at.clone(), (stamp, tip.clone()));
+        tip
     }
 
     /// The verdicts of a commit; `None` if it has no results or they cannot be read. An error is only logged, so that a
@@ -116,12 +154,15 @@ impl Store {
     }
 
     fn stamp(&self, commit: &CommitId) -> Option<Stamp> {
-        let blob = Layout::new(self.reader.output_dir()).blob(commit);
-        let data = std::fs::metadata(blob).ok()?;
-        Some((data.len(), data.mtime(), data.mtime_nsec(), data.ino()))
+        stamp_of(&Layout::new(self.reader.output_dir()).blob(commit))
     }
 
     fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn stamp_of(file: &Path) -> Option<Stamp> {
+    let data = std::fs::metadata(file).ok()?;
+    Some((data.len(), data.mtime(), data.mtime_nsec(), data.ino()))
 }

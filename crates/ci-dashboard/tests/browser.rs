@@ -80,6 +80,7 @@ impl Browser {
             std::thread::sleep(Duration::from_millis(20));
         }
         assert!(!daemon.is_finished(), "the results are written");
+        std::fs::write(self.dir.path().join("ci.toml"), CONFIG).unwrap();
         let began = Instant::now();
         let cmd = Cmd::new(&self.node)
             .args(["--test", "--test-reporter=spec"])
@@ -89,6 +90,7 @@ impl Browser {
             .env("KTEST_CHROMIUM", &self.chromium)
             .env("KTEST_RESULTS", self.results())
             .env("KTEST_SCRATCH", self.dir.path())
+            .env("KTEST_CONFIG", self.dir.path().join("ci.toml"))
             .env("KTEST_RUNNING", running.as_str())
             .env("KTEST_SHOTS", self.tests.join("../../target/browser"));
         let output = self.run(&cmd, TIMEOUT_SECONDS);
@@ -124,6 +126,19 @@ impl Stage {
         }
     }
 }
+
+/// The configuration of the dashboard: which part of a key is the test file, and where commits are on the web.
+const CONFIG: &str = r#"linux_repo = "linux.git"
+output_dir = "results"
+ktest_dir = "ktest"
+user = "mira"
+commit_url = "https://git.example.org/linux.git/commit/?id={commit}"
+[test_group.ext4]
+tests = ["fs/ext4/basic.ktest", "boot.ktest"]
+[branch.ext4-testing]
+remote = "https://git.example.org/linux.git"
+test_groups = ["ext4"]
+"#;
 
 /// The test that runs while the pages are displayed.
 const LIVE: &str = "fs.ext4.basic.live";
@@ -171,6 +186,11 @@ fn hostile(fixture: &ResultsFixture) {
     let evil = commit_id("evil");
     let message = format!("{script} \u{202e}gnp.exe\n\n{script}\n");
     fixture.branch("evil", &format!("b/{script}"), &[(evil.clone(), message.clone())]);
+    fixture.authors(&[(
+        &evil,
+        "\" onload=window.hit=1 \u{202e}&lt;script&gt; <\"><img src=x onerror=window.hit=1>",
+        1,
+    )]);
     let pair = PushedCommit { mark: Mark::New, old: None, new: Some(evil.clone()), subject: message };
     let mut pushes = Pushes::new(evil.clone());
     pushes.add(Push {

@@ -3,12 +3,13 @@
 //! Views of the store alone are in `results::json`. An absent field means unknown.
 
 use model::{BranchRef, Counts, Status};
-use results::json::{FixRow, HistoryRow, SuspicionRow};
+use results::json::{FixRow, HistoryRow, ListedRow, SinceRow, SuspicionRow};
 use results::{Authorship, BranchEntry, CommitResults, HistoryEntry, TestEntry};
 use serde::{Deserialize, Serialize};
 
 use crate::compare::{Change, ChangeKind, Comparison};
 use crate::crash_groups::CrashGroup;
+use crate::first_bad::Stretch;
 use crate::fix::fixes;
 
 /// The view of the history of a test.
@@ -19,6 +20,18 @@ pub fn history(newest_first: &[HistoryEntry]) -> Vec<HistoryRow> {
         rows[fix.row].fix.get_or_insert_with(|| FixRow::from(&fix.claim));
     }
     rows
+}
+
+/// Since when a test fails. Row 0 of the stretch and of `newest_first` is the commit of the view.
+#[must_use]
+pub fn since(name: &str, newest_first: &[BranchEntry], stretch: &Stretch) -> SinceRow {
+    SinceRow {
+        name: name.into(),
+        first_bad: ListedRow::from(&newest_first[stretch.first_bad]),
+        last_good: stretch.last_good.map(|good| ListedRow::from(&newest_first[good])),
+        untested_between: stretch.untested_between(),
+        commits: stretch.first_bad + 1,
+    }
 }
 
 /// The view of a comparison.

@@ -85,6 +85,55 @@ pub struct CommitView {
     /// Suspicious passes, compared with an older commit; absent if there are none or the search was not made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub suspicious: Vec<SuspicionRow>,
+    /// Since when the failed tests fail.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub since: Vec<SinceRow>,
+}
+
+/// A commit of a listing, without results.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedRow {
+    /// The commit.
+    pub commit: CommitId,
+    /// The first line of its message.
+    pub subject: String,
+    /// Its author and date.
+    #[serde(flatten)]
+    pub authorship: Authorship,
+}
+
+impl From<&BranchEntry> for ListedRow {
+    fn from(entry: &BranchEntry) -> Self {
+        let (commit, authorship) = (entry.commit.clone(), entry.authorship.clone());
+        Self { commit, subject: entry.subject().to_owned(), authorship }
+    }
+}
+
+/// Since when a test fails on a branch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SinceRow {
+    /// The result key.
+    pub name: String,
+    /// The first bad commit.
+    pub first_bad: ListedRow,
+    /// The last good commit; absent if no older commit of the branch passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_good: Option<ListedRow>,
+    /// The number of commits between them. Each may be the first bad one.
+    pub untested_between: usize,
+    /// The number of commits from the first bad one to the commit of the view.
+    pub commits: usize,
+}
+
+/// The newest commit of a branch that has results.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BranchTipRow {
+    /// The owner of the branch.
+    pub user: UserName,
+    /// The branch.
+    pub branch: BranchName,
+    /// The commit.
+    pub commit: CommitId,
 }
 
 /// A suspicious pass: a good verdict that may no longer be meaningful.
@@ -107,6 +156,7 @@ impl CommitView {
             authorship: Authorship::default(),
             tests: results.entries.iter().filter(|entry| keep(entry)).map(TestRow::from).collect(),
             suspicious: Vec::new(),
+            since: Vec::new(),
         }
     }
 
@@ -528,6 +578,12 @@ pub struct TestView {
     /// What a failure is compared with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub controls: Vec<ControlRow>,
+    /// Since when it fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<SinceRow>,
+    /// The other branches at whose newest tested commit it fails.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also_fails_in: Vec<BranchTipRow>,
 }
 
 /// The view of the workers, which is the status snapshot.

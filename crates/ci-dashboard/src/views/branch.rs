@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use askama::Template;
-use model::CommitId;
+use model::{CommitId, Status};
 use regress::branch_history::{BranchHistory, Delta, Failure, TestId};
 use regress::first_bad::untested_before;
 use regress::{CommitStatuses, Names};
@@ -13,10 +13,11 @@ use results::BranchEntry;
 use results::json::CommitRow;
 
 use super::bisection::{self, Bar, BisectionLine};
+use super::commit_link::unname_repeated;
 use super::failure_columns::{self, COLUMN_WIDTH, COLUMNS_MAX, ColumnPath};
 use super::fix::{Claims, change_words};
 use super::suspicious::Counter;
-use super::{CommitLink, Context, range_diff};
+use super::{CommitLink, Context, TestLink, range_diff};
 use crate::filter::Filter;
 use crate::http::Response;
 use crate::page::{CountItem, Crumb, Page, Plural as _, Took, When, count_items, cut};
@@ -106,7 +107,7 @@ struct CommitLine {
     counts: Vec<CountItem>,
     took: String,
     columns: Vec<ColumnPath>,
-    broke: Vec<String>,
+    broke: Vec<TestLink>,
     broke_more: usize,
     broke_where: String,
     fixed: Vec<FixedTests>,
@@ -211,16 +212,14 @@ fn render(
     let distinct = distinct(all_failures);
     let shown = &distinct[..distinct.len().min(COLUMNS_MAX)];
     let tests: Vec<TestId> = shown.iter().map(|failure| failure.test).collect();
-    let commit = |row: usize| {
-        let entry = &entries[row];
-        CommitLink::new(links, Some(at), &entry.commit, &entry.message)
-    };
+    let commit = |row: usize| CommitLink::listed(context, at, &entries[row]);
     let mut claims = Claims::new(context, history, entries);
     let (failures, fixed) = shown
         .iter()
         .enumerate()
         .map(|(column, failure)| failure_line(context, at, &mut claims, column, failure, &commit))
         .partition(|line: &FailureLine| line.still_fails);
+    let (failures, fixed) = (name_once(failures), name_once(fixed));
     let end = entries.len().min(start + COMMITS_MAX);
     let keys: Vec<model::ResultKey> =
         tests.iter().filter_map(|test| history.name(*test).parse().ok()).collect();
@@ -345,6 +344,12 @@ fn failure_line(
     }
 }
 
+/// Names a first bad commit only in the first of the rows that have it.
+fn name_once(mut lines: Vec<FailureLine>) -> Vec<FailureLine> {
+    unname_repeated(lines.iter_mut().map(|line| &mut line.first_bad));
+    lines
+}
+
 fn lines(
     context: Context<'_>,
     range: std::ops::Range<usize>,
@@ -371,7 +376,8 @@ fn lines(
         }
         let nothing = Delta::default();
         let delta = history.delta(row).unwrap_or(&nothing);
-        let (broke, broke_more) = named(history, &delta.broke);
+        let broke =
+            delta.broke.iter().take(NAMED_MAX).map(|test| broke_link(context, entry, history.name(*test)));
         let fixed = fixed_tests(claims, row, &delta.fixed);
         lines.push(Line::Commit(Box::new(CommitLine {
             commit: commit(row),
@@ -380,8 +386,8 @@ fn lines(
             took: Took(entry.duration).to_string(),
             columns: failure_columns::paths(&history.statuses(row, tests)),
             broke_where: broke_where(untested_before(entries, row)),
-            broke,
-            broke_more,
+            broke: broke.collect(),
+            broke_more: delta.broke.len().saturating_sub(NAMED_MAX),
             fixed,
             fixed_more: delta.fixed.len().saturating_sub(NAMED_MAX),
             stopped_class: if delta.stopped > 0 { "s-failed_to_run" } else { "good" },
@@ -402,9 +408,10 @@ fn broke_where(untested: usize) -> String {
     }
 }
 
-fn named(history: &BranchHistory, tests: &[TestId]) -> (Vec<String>, usize) {
-    let named = tests.iter().take(NAMED_MAX).map(|test| cut(history.name(*test), 120)).collect();
-    (named, tests.len().saturating_sub(NAMED_MAX))
+/// A test that broke at a commit, and its log there, opened at the failure.
+fn broke_link(context: Context<'_>, entry: &BranchEntry, name: &str) -> TestLink {
+    let href = context.links().verdict(entry.commit.as_str(), name, Some(Status::Failed));
+    TestLink { name: cut(name, 120), href }
 }
 
 /// The tests that pass again since a row, those with the same words together.

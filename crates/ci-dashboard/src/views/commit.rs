@@ -4,7 +4,7 @@
 use askama::Template;
 use model::{CommitId, Counts, Status};
 use regress::suspicious::{SuspiciousPass, earlier};
-use results::json::{CommitView, SuspicionRow};
+use results::json::{CommitView, SinceRow, SuspicionRow};
 use results::{BranchEntry, CommitResults, TestEntry};
 
 use super::range_diff::{EarlierVersion, earlier_version};
@@ -33,6 +33,8 @@ struct CommitPage<'a> {
     page: Page<'a>,
     subject: String,
     sha: &'a str,
+    /// The commit in the listing of its branch.
+    this: Option<CommitLink>,
     branch_href: Option<String>,
     branch_name: String,
     started: Option<When>,
@@ -110,11 +112,26 @@ pub fn view(context: Context<'_>, route: &CommitRoute, format: Format) -> Result
         });
     if format == Format::Json {
         let suspicious = suspicious.iter().map(SuspicionRow::from).collect();
-        let authorship = place.as_ref().map(|place| place.entries[place.row].authorship.clone());
-        let authorship = authorship.unwrap_or_default();
-        return context.json(&CommitView { suspicious, authorship, ..CommitView::new(&results, wanted) });
+        let view = CommitView::new(&results, wanted);
+        let Some(place) = &place else { return context.json(&CommitView { suspicious, ..view }) };
+        let authorship = place.entries[place.row].authorship.clone();
+        let since = since(context, place, results.entries.iter().filter(|entry| wanted(entry)));
+        return context.json(&CommitView { suspicious, authorship, since, ..view });
     }
     render(context, route, place.as_ref(), &results, &filter, &suspicious)
+}
+
+/// Since when the failed ones of these tests fail.
+fn since<'a>(
+    context: Context<'_>,
+    place: &BranchPosition,
+    entries: impl Iterator<Item = &'a TestEntry>,
+) -> Vec<SinceRow> {
+    let entries: Vec<&TestEntry> = entries.collect();
+    let mut found: Vec<_> = first_bads(context, Some(place), &entries).into_iter().collect();
+    found.sort_unstable_by_key(|(name, _)| *name);
+    let listed = &place.entries[place.row..];
+    found.iter().map(|(name, stretch)| regress::json::since(name, listed, stretch)).collect()
 }
 
 /// An empty result for a commit that is on a branch and has not been tested yet.
@@ -220,7 +237,7 @@ fn render(
     let neighbour = |row: Option<usize>| {
         let place = place?;
         let entry = place.entries.get(row?)?;
-        Some(CommitLink::new(links, at, &entry.commit, &entry.message))
+        Some(CommitLink::listed(context, at?, entry))
     };
 
     // The tests that match the filter. The tabs count them, and the status selects among them.
@@ -236,14 +253,11 @@ fn render(
     let sections = sections(shown, listed.len(), line);
     let groups = if number == 0 { groups(context, &folded_rows, &addresses) } else { Vec::new() };
 
-    let title = format!("{} {}", route.sha.short(), subject(&results.message, 60));
-    let mut page = Page::new(title, links, crumbs(context, place, route));
-    page.json = Some(context.json_address());
-    page.live = if counts.inprogress > 0 { 2 } else { 0 };
     let template = CommitPage {
-        page,
+        page: frame(context, place, route, results, &counts),
         subject: subject(&results.message, 300),
         sha: route.sha.as_str(),
+        this: neighbour(place.map(|place| place.row)),
         branch_href: at.map(|at| links.branch(at)),
         branch_name: at.map(|at| format!("{}/{}", at.user, at.branch)).unwrap_or_default(),
         started: results.entries.iter().filter_map(|entry| entry.decisive.started).min().and_then(When::unix),
@@ -276,6 +290,20 @@ fn render(
         command: failing_command(context, route, shown),
     };
     context.html(&template)
+}
+
+fn frame<'a>(
+    context: Context<'a>,
+    place: Option<&BranchPosition>,
+    route: &CommitRoute,
+    results: &CommitResults,
+    counts: &Counts,
+) -> Page<'a> {
+    let title = format!("{} {}", route.sha.short(), subject(&results.message, 60));
+    let mut page = Page::new(title, context.links(), crumbs(context, place, route));
+    page.json = Some(context.json_address());
+    page.live = if counts.inprogress > 0 { 2 } else { 0 };
+    page
 }
 
 /// A commit that is not tested may have an earlier version that is.

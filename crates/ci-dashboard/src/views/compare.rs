@@ -1,8 +1,11 @@
 //! Compares two commits, or the newest tested commits of two branches. Regressions come first.
 
+use std::collections::HashMap;
+
 use askama::Template;
 use model::{CommitId, Status, UserName};
 use regress::compare::{Change, ChangeKind, Comparison, Direction, KindRow, compare};
+use regress::first_bad::Stretch;
 use regress::fix::words;
 use regress::json::{CompareView, ComparedCommit};
 use regress::suspicious::{SuspiciousPass, from_base};
@@ -10,6 +13,8 @@ use results::json::SuspicionRow;
 use results::{CommitResults, Resolved, TestEntry};
 
 use super::commit::place;
+use super::commit_link::unname_repeated;
+use super::testlist::{BranchPosition, first_bads};
 use super::{CommitLink, Context, suspicious};
 use crate::filter::Filter;
 use crate::http::Response;
@@ -64,6 +69,7 @@ struct Row {
     crash: String,
     reason: String,
     fix: String,
+    first_bad: Option<CommitLink>,
     was: String,
     took: String,
 }
@@ -217,7 +223,13 @@ fn choices(context: Context<'_>, route: &CompareRoute) -> Result<Vec<String>, Pr
 fn line(context: Context<'_>, side: &ComparedCommit) -> SideLine {
     let links = context.links();
     SideLine {
-        commit: CommitLink::new(links, side.at.as_ref(), &side.results.commit, &side.results.message),
+        commit: CommitLink::new(
+            context,
+            side.at.as_ref(),
+            &side.results.commit,
+            &side.results.message,
+            &side.authorship,
+        ),
         branch: side.at.as_ref().map(|at| (at.to_string(), links.branch(at))),
         counts: count_items(&side.results.counts()),
     }
@@ -229,17 +241,47 @@ fn sections(
     base: &ComparedCommit,
     head: &ComparedCommit,
 ) -> Vec<Section> {
+    let first_bads = FirstBads::new(context, found, head);
     let section = |(kind, changes): (KindRow, &[Change<'_>])| {
+        let row = |change: &Change<'_>| {
+            let first_bad = first_bads.of(context, change);
+            Row { first_bad, ..row(context, change, base, head) }
+        };
+        let mut rows: Vec<Row> = changes.iter().take(ROWS_MAX).map(row).collect();
+        unname_repeated(rows.iter_mut().filter_map(|row| row.first_bad.as_mut()));
         let (class, open) = look(kind);
         Section {
             heading: format!("{} {}", changes.len(), kind.label),
             class,
             open,
             more: changes.len().saturating_sub(ROWS_MAX),
-            rows: changes.iter().take(ROWS_MAX).map(|change| row(context, change, base, head)).collect(),
+            rows,
         }
     };
     found.by_kind().map(section).collect()
+}
+
+/// The first bad commits of the tests that fail in the head.
+struct FirstBads<'a> {
+    place: Option<BranchPosition>,
+    stretches: HashMap<&'a str, Stretch>,
+}
+
+impl<'a> FirstBads<'a> {
+    fn new(context: Context<'_>, found: &Comparison<'a>, head: &ComparedCommit) -> Self {
+        // A listing that cannot be read hides no change.
+        let place = place(context, head.at.as_ref(), &head.results.commit).ok().flatten();
+        let failing: Vec<&TestEntry> = found.changes.iter().filter_map(|change| change.head).collect();
+        let stretches = first_bads(context, place.as_ref(), &failing);
+        Self { place, stretches }
+    }
+
+    fn of(&self, context: Context<'_>, change: &Change<'_>) -> Option<CommitLink> {
+        let BranchPosition { at, entries, row } = self.place.as_ref()?;
+        let stretch = self.stretches.get(change.name())?;
+        stretch.last_good?;
+        Some(CommitLink::listed(context, at, &entries[row + stretch.first_bad]))
+    }
 }
 
 /// The style class of a kind, and whether its section is expanded, which it is if it needs attention.
@@ -272,6 +314,7 @@ fn row(context: Context<'_>, change: &Change<'_>, base: &ComparedCommit, head: &
         crash: cut(crash.unwrap_or(""), REASON_MAX),
         reason: cut(crate::page::beyond_crash(reason, crash), REASON_MAX),
         fix: change.fix().as_ref().map(words).unwrap_or_default(),
+        first_bad: None,
         was: change.base.map(|entry| Took(entry.decisive.duration).to_string()).unwrap_or_default(),
         took: change.head.map(|entry| Took(entry.decisive.duration).to_string()).unwrap_or_default(),
     }

@@ -8,7 +8,7 @@ use regress::crash_groups::{Crash, CrashGroup, CrashSource, crash_groups};
 use regress::json::CrashRow;
 use results::{BranchEntry, CrashEntry};
 
-use super::{CommitLink, Context};
+use super::{CommitLink, Context, TestLink};
 use crate::http::Response;
 use crate::page::{Crumb, Page, Plural as _, When, cut};
 use crate::problem::Problem;
@@ -42,11 +42,6 @@ struct CrashLine {
     hosts: String,
     tests: Vec<TestLink>,
     tests_more: usize,
-}
-
-struct TestLink {
-    name: String,
-    href: String,
 }
 
 /// The view.
@@ -90,12 +85,14 @@ pub fn view(context: Context<'_>, at: &BranchRef, format: Format) -> Result<Resp
 
 fn line(context: Context<'_>, at: &BranchRef, entries: &[BranchEntry], group: &CrashGroup) -> CrashLine {
     let links = context.links();
-    let commit = |row: usize| CommitLink::new(links, Some(at), &entries[row].commit, &entries[row].message);
+    let commit = |row: usize| CommitLink::listed(context, at, &entries[row]);
+    let (first, mut last) = (commit(group.first_row), commit(group.last_row));
+    last.is_named = group.last_row != group.first_row;
     CrashLine {
         title: cut(&group.title, 400),
         still_occurs: group.still_occurs,
-        first: commit(group.first_row),
-        last: commit(group.last_row),
+        first,
+        last,
         first_at: group.times.and_then(|(first, _)| When::unix(first)),
         last_at: group.times.and_then(|(_, last)| When::unix(last)),
         hits: group.hits,

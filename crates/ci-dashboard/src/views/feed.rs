@@ -7,6 +7,7 @@ use regress::branch_history::{BranchHistory, TestId};
 use results::{BranchEntry, TestEntry};
 
 use super::Context;
+use super::commit_link::author;
 use super::home::state;
 use crate::http::Response;
 use crate::page::{Plural as _, When, cut, subject};
@@ -37,6 +38,7 @@ struct Entry {
     id: String,
     href: String,
     updated: String,
+    author: String,
     text: String,
 }
 
@@ -95,7 +97,14 @@ fn broken(
         return None;
     }
     let mut updated = 0;
-    let mut text = String::new();
+    let author = author(&listed.authorship);
+    let by = match (author.is_empty(), When::unix(listed.authorship.date)) {
+        (true, None) => String::new(),
+        (true, Some(date)) => format!("of {date}"),
+        (false, None) => format!("by {author}"),
+        (false, Some(date)) => format!("by {author}, {date}"),
+    };
+    let mut text = format!("{} {by}\n", listed.commit.short());
     for test in broke.iter().take(NAMED_MAX) {
         let name = history.name(**test);
         let entry = entry(name);
@@ -111,6 +120,7 @@ fn broken(
         id: id(at, Some(listed)),
         href: absolute(context, &context.links().commit(Some(at), listed.commit.as_str())),
         updated: iso(updated),
+        author,
         text,
     })
 }

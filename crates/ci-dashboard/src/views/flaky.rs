@@ -86,7 +86,7 @@ fn line(
         href: links.history(at, &row.name),
         rate: entry.flaky.to_string(),
         share: row.rate.to_string(),
-        since: since.map(|entry| CommitLink::new(links, Some(at), &entry.commit, &entry.message)),
+        since: since.map(|entry| CommitLink::listed(context, at, entry)),
         commits: row.commits,
         hosts: cut(&hosts.join(", "), 200),
         load: row.only_under_load.map_or(String::new(), |load| load.to_string()),

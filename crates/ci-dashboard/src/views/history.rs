@@ -12,11 +12,12 @@ use results::json::FlakyRow;
 use results::{FlakyEntry, HistoryEntry, TestEntry, flaky_in};
 
 use super::bisection::{self, Bar, BisectionLine};
+use super::culprit::{self, Culprit, Elsewhere};
 use super::fix::change_words;
 use super::testlist::host;
 use super::{CommitLink, Context};
 use crate::http::Response;
-use crate::page::{Crumb, Page, Plural as _, Symbol as _, Took, cut};
+use crate::page::{Crumb, Page, Plural as _, Symbol as _, Took, When, cut};
 use crate::problem::Problem;
 use crate::route::{BranchRef, Format};
 
@@ -36,6 +37,8 @@ struct HistoryPage<'a> {
     summary: String,
     flaky: String,
     fix: String,
+    culprit: Option<Culprit>,
+    elsewhere: Elsewhere,
     bisection: Option<BisectionLine>,
     plot: Option<Plot>,
     hosts: Vec<HostLine>,
@@ -127,6 +130,8 @@ pub fn view(
             .map(|flaky| flaky_words(&FlakyEntry { key: key.clone(), flaky }))
             .unwrap_or_default(),
         fix: fix_words(&history, &fixes),
+        elsewhere: elsewhere(context, at, key, &history),
+        culprit: culprit(context, at, &history),
         bisection: found.as_ref().map(|found| bisection::line(context, found)),
         plot: plot(&history),
         hosts: hosts(&history),
@@ -138,6 +143,32 @@ pub fn view(
             &found.as_ref().map(bisection::bars).unwrap_or_default(),
         ),
     })
+}
+
+/// Since when the test fails; `None` if it passes again.
+fn culprit(context: Context<'_>, at: &BranchRef, history: &[HistoryEntry]) -> Option<Culprit> {
+    let stretch = newest_failures(history)?;
+    let first = history[stretch.first_bad].entry.as_ref();
+    let since = first.and_then(|entry| When::unix(entry.decisive.started?));
+    let link = |row: usize| {
+        let HistoryEntry { commit, message, authorship, .. } = &history[row];
+        CommitLink::new(context, Some(at), commit, message, authorship)
+    };
+    // The block is about the branch, so that its commits are all named.
+    Some(Culprit { is_here: false, ..Culprit::new(&stretch, stretch.last_bad, since, link) })
+}
+
+/// The failures on other branches, if the test fails on this one.
+fn elsewhere(context: Context<'_>, at: &BranchRef, key: &ResultKey, history: &[HistoryEntry]) -> Elsewhere {
+    let Some(stretch) = newest_failures(history) else { return Elsewhere::default() };
+    let tips = culprit::also_fails_in(context, at, &history[stretch.last_bad].commit, key);
+    Elsewhere::new(context, key, &tips)
+}
+
+/// The failures since the newest pass.
+fn newest_failures(history: &[HistoryEntry]) -> Option<Stretch> {
+    let statuses = history.iter().map(|commit| commit.entry.as_ref().map(TestEntry::status));
+    stretches(statuses).into_iter().next().filter(Stretch::still_fails)
 }
 
 /// `fixed? 14 of 33 runs since 2dce4baa960c`, about the newest failure, until it is believed.
@@ -264,13 +295,15 @@ fn lines(
     let links = context.links();
     let statuses = history.iter().map(|commit| commit.entry.as_ref().map(TestEntry::status));
     let stretches = stretches(statuses);
+    let link = |commit: &HistoryEntry| {
+        CommitLink::new(context, Some(at), &commit.commit, &commit.message, &commit.authorship)
+    };
     let mut lines = Vec::new();
     for (row, commit) in history.iter().enumerate() {
         let Some(entry) = &commit.entry else {
             match (lines.last_mut(), suspects.get(&commit.commit)) {
                 (_, Some(bar)) => {
-                    let link = CommitLink::new(links, Some(at), &commit.commit, &commit.message);
-                    lines.push(Line::Suspect(link, bar.clone()));
+                    lines.push(Line::Suspect(link(commit), bar.clone()));
                 }
                 (Some(Line::Gap(count)), None) => *count += 1,
                 _ => lines.push(Line::Gap(1)),
@@ -282,7 +315,7 @@ fn lines(
         let same_reason = newer.is_some_and(|newer| explanation(newer) == explanation(entry));
         let (change, change_class) = change(&stretches, fixes, row);
         lines.push(Line::Commit(Box::new(HistoryLine {
-            commit: CommitLink::new(links, Some(at), &commit.commit, &commit.message),
+            commit: link(commit),
             log_href: links.test(commit.commit.as_str(), key.as_str()),
             red: change_class == "bad",
             status: entry.status(),

@@ -3,9 +3,11 @@
 mod bisection;
 pub mod branch;
 pub mod commit;
+mod commit_link;
 pub mod compare;
 pub mod coverage;
 pub mod crashes;
+mod culprit;
 pub mod error;
 pub mod eta;
 pub mod failure_columns;
@@ -27,13 +29,14 @@ mod testlist;
 use std::sync::Arc;
 
 use askama::Template;
-use model::CommitId;
 use serde::Serialize;
 
+pub use commit_link::CommitLink;
+
 use crate::http::{Encoded, Rendered, Request, Response, content_type};
-use crate::page::subject;
 use crate::problem::Problem;
-use crate::route::{BranchRef, Links};
+use crate::repos::Repos;
+use crate::route::Links;
 use crate::store::Store;
 use crate::testfiles::TestFiles;
 
@@ -46,6 +49,8 @@ pub struct Context<'a> {
     pub request: &'a Request,
     /// The test files in the configuration.
     pub tests: &'a TestFiles,
+    /// The git repositories in the configuration.
+    pub repos: &'a Repos,
     /// Whether pages offer reruns.
     pub reruns: bool,
     /// The current time, Unix seconds.
@@ -88,27 +93,12 @@ impl<'a> Context<'a> {
     }
 }
 
-/// A commit, as displayed on pages.
-#[derive(Debug, Clone)]
-pub struct CommitLink {
-    /// The first twelve digits of its id.
-    pub short: String,
-    /// Its subject, truncated.
-    pub subject: String,
-    /// The address of its page.
-    pub href: String,
-}
-
-impl CommitLink {
-    /// A link to the commit, on a branch if it is known.
-    #[must_use]
-    pub fn new(links: Links<'_>, at: Option<&BranchRef>, commit: &CommitId, message: &str) -> Self {
-        Self {
-            short: commit.short().into(),
-            subject: subject(message, 160),
-            href: links.commit(at, commit.as_str()),
-        }
-    }
+/// A test with the address of its page.
+pub(crate) struct TestLink {
+    /// Its name, truncated.
+    pub(crate) name: String,
+    /// The address.
+    pub(crate) href: String,
 }
 
 /// The filter for the tests of one test file, encoded for an address.

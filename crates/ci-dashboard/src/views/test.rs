@@ -1,17 +1,19 @@
 //! The page of a test at a commit: its verdict, and its log opened at the failure.
 
 use askama::Template;
-use model::{CommitId, Status};
-use results::json::{ControlRow, TestRow, TestView};
-use results::{Attempt, CommitResults, TestEntry, requests};
+use model::Status;
+use results::json::{BranchTipRow, ControlRow, TestRow, TestView};
+use results::{Attempt, Authorship, CommitResults, TestEntry, requests};
 
 use super::bisection::{self, BisectionLine};
+use super::commit::place;
+use super::culprit::{self, Culprit, Elsewhere};
 use super::log::{LogView, load};
-use super::testlist::{host, rate};
-use super::{Context, file};
+use super::testlist::{BranchPosition, host, rate};
+use super::{CommitLink, Context, file};
 use crate::http::{Encoded, Response};
 use crate::logtext::readable;
-use crate::page::{Bytes, Crumb, Page, Symbol as _, Took, When, beyond_crash, cut, subject, urgency};
+use crate::page::{Bytes, Crumb, Page, Symbol as _, Took, When, beyond_crash, cut, urgency};
 use crate::problem::Problem;
 use crate::route::{BranchRef, Format, Links, TestRoute};
 
@@ -36,8 +38,7 @@ struct TestPage<'a> {
     rate: String,
     ran_at: Option<SourceLink>,
     commit_href: String,
-    short: &'a str,
-    subject: String,
+    commit: CommitLink,
     history_href: Option<String>,
     branch_name: String,
     crash: String,
@@ -47,6 +48,8 @@ struct TestPage<'a> {
     report: String,
     tone: &'static str,
     controls: Vec<ControlLine>,
+    culprit: Option<Culprit>,
+    elsewhere: Elsewhere,
     bisection: Option<BisectionLine>,
     attempts: Vec<AttemptLine>,
     retries: String,
@@ -111,25 +114,72 @@ struct LogTab {
     current: bool,
 }
 
+/// What is known about a failure from other results.
+struct Findings {
+    /// The commit on a branch.
+    place: Option<BranchPosition>,
+    controls: Vec<ControlRow>,
+    also_fails_in: Vec<BranchTipRow>,
+}
+
+impl Findings {
+    fn new(
+        context: Context<'_>,
+        results: &CommitResults,
+        entry: &TestEntry,
+        format: Format,
+    ) -> Result<Self, Problem> {
+        // JSON shows the branch only through what is known about a failure.
+        let has_controls = entry.status().has_failure();
+        let wants_place = has_controls || format != Format::Json;
+        let place = if wants_place { place(context, None, &results.commit)? } else { None };
+        let before = place.as_ref().filter(|_| has_controls).and_then(|place| before(context, place));
+        let controls = regress::controls(results, before.as_ref(), entry);
+        let also_fails_in = match &place {
+            Some(place) if entry.status() == Status::Failed => {
+                culprit::also_fails_in(context, &place.at, &results.commit, &entry.key)
+            }
+            _ => Vec::new(),
+        };
+        Ok(Self { place, controls, also_fails_in })
+    }
+
+    /// The commit on a branch, if the test failed there.
+    fn failed(&self, entry: &TestEntry) -> Option<&BranchPosition> {
+        self.place.as_ref().filter(|_| entry.status() == Status::Failed)
+    }
+}
+
 /// The view.
 pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Response, Problem> {
     let missing = || Problem::NotFound("no result of this test at this commit".into());
     let results = context.store.reader().commit(&test.sha)?.ok_or_else(missing)?;
     let entry = results.get(&test.key).ok_or_else(missing)?;
-    // JSON shows the branch only through the controls.
-    let has_controls = entry.status().has_failure();
-    let at = if has_controls || format != Format::Json { branch_of(context, &test.sha)? } else { None };
-    let before = at.as_ref().filter(|_| has_controls).and_then(|at| before(context, at, &test.sha));
-    let controls = regress::controls(&results, before.as_ref(), entry);
+    let findings = Findings::new(context, &results, entry, format)?;
     if format == Format::Json {
         let artifacts = context.store.reader().artifacts(&test.sha, &test.key)?;
-        return context.json(&TestView { test: TestRow::from(entry), artifacts, controls });
+        let since = findings.failed(entry).and_then(|place| culprit::since(context, place, &test.key));
+        let Findings { controls, also_fails_in, .. } = findings;
+        let test = TestRow::from(entry);
+        return context.json(&TestView { test, artifacts, controls, since, also_fails_in });
     }
+    render(context, test, &results, entry, &findings)
+}
+
+fn render(
+    context: Context<'_>,
+    test: &TestRoute,
+    results: &CommitResults,
+    entry: &TestEntry,
+    findings: &Findings,
+) -> Result<Response, Problem> {
     let links = context.links();
+    let Findings { place, controls, also_fails_in } = findings;
+    let at = place.as_ref().map(|place| &place.at);
     let (test_file, subtest) = context.tests.split(test.key.as_str());
-    let commit_href = links.commit(at.as_ref(), test.sha.as_str());
+    let commit_href = links.commit(at, test.sha.as_str());
     let title = format!("{} {subtest} {}", entry.status(), test.sha.short());
-    let mut page = Page::new(title, links, crumbs(links, at.as_ref(), test, &commit_href, subtest));
+    let mut page = Page::new(title, links, crumbs(links, at, test, &commit_href, subtest));
     page.json = Some(context.json_address());
     // The verdict is shown even if the log is damaged; errors of the request are reported.
     let (log, damaged) = log_or_damaged(context, test)?;
@@ -151,29 +201,41 @@ pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Re
         rate: rate(entry),
         ran_at: ran_at(links, entry),
         commit_href,
-        short: test.sha.short(),
-        subject: subject(&results.message, 200),
-        history_href: at.as_ref().map(|at| links.history(at, test.key.as_str())),
-        branch_name: at.as_ref().map(|at| at.branch.to_string()).unwrap_or_default(),
+        commit: commit_link(context, place.as_ref(), results),
+        history_href: at.map(|at| links.history(at, test.key.as_str())),
+        branch_name: at.map(|at| at.branch.to_string()).unwrap_or_default(),
         crash: entry.decisive.crash.as_deref().map(|crash| cut(crash, 1000)).unwrap_or_default(),
         reason: reason(entry),
         known_link: entry.decisive.known_issue().and_then(|known| known.link).unwrap_or_default(),
         report: report(context, test)?,
         tone: if entry.status() == Status::Failed { "bad" } else { "warn" },
         controls: controls.iter().map(|control| control_line(links, control)).collect(),
-        bisection: at.as_ref().filter(|_| has_controls).and_then(|at| bisection_of(context, at, test)),
+        culprit: findings.failed(entry).and_then(|place| culprit::culprit(context, place, &test.key)),
+        elsewhere: Elsewhere::new(context, &test.key, also_fails_in),
+        bisection: place
+            .as_ref()
+            .filter(|_| entry.status().has_failure())
+            .and_then(|place| bisection_of(context, place, test)),
         attempts: attempts(context, test, entry),
         retries: retries(entry),
         tabs: tabs(context, test),
         log,
         no_log: no_log(damaged, entry.status()),
         command: context.tests.command(&test.sha, test.key.as_str()).unwrap_or_default(),
-        failing_more: failing_entries(&results).count().saturating_sub(FAILING_MAX),
-        failing: failing(context, test, &results),
+        failing_more: failing_entries(results).count().saturating_sub(FAILING_MAX),
+        failing: failing(context, test, results),
         artifacts: artifacts(context, test),
         rerun,
     };
     context.html(&template)
+}
+
+/// The commit of the page.
+fn commit_link(context: Context<'_>, place: Option<&BranchPosition>, results: &CommitResults) -> CommitLink {
+    match place {
+        Some(place) => CommitLink::listed(context, &place.at, &place.entries[place.row]),
+        None => CommitLink::new(context, None, &results.commit, &results.message, &Authorship::default()),
+    }
 }
 
 fn crumbs(
@@ -271,10 +333,8 @@ fn report(context: Context<'_>, test: &TestRoute) -> Result<String, Problem> {
 }
 
 /// The results of the commit before, in the order of the branch.
-fn before(context: Context<'_>, at: &BranchRef, sha: &CommitId) -> Option<CommitResults> {
-    let entries = context.store.branch(at).unwrap_or_default();
-    let here = entries.iter().position(|entry| entry.commit == *sha)?;
-    context.store.reader().commit(&entries.get(here + 1)?.commit).ok()?
+fn before(context: Context<'_>, place: &BranchPosition) -> Option<CommitResults> {
+    context.store.reader().commit(&place.entries.get(place.row + 1)?.commit).ok()?
 }
 
 /// The log, and whether it is damaged.
@@ -286,10 +346,9 @@ fn log_or_damaged(context: Context<'_>, test: &TestRoute) -> Result<(Option<LogV
 }
 
 /// The result of the bisection that explains the failure.
-fn bisection_of(context: Context<'_>, at: &BranchRef, test: &TestRoute) -> Option<BisectionLine> {
-    let found = bisection::newest(context, at, std::slice::from_ref(&test.key))?;
-    let listed = context.store.branch(at).unwrap_or_default();
-    let explains = bisection::explains(&found, listed.iter().map(|entry| &entry.commit), &test.sha);
+fn bisection_of(context: Context<'_>, place: &BranchPosition, test: &TestRoute) -> Option<BisectionLine> {
+    let found = bisection::newest(context, &place.at, std::slice::from_ref(&test.key))?;
+    let explains = bisection::explains(&found, place.entries.iter().map(|entry| &entry.commit), &test.sha);
     explains.then(|| bisection::line(context, &found))
 }
 
@@ -379,18 +438,4 @@ fn tabs(context: Context<'_>, test: &TestRoute) -> Vec<LogTab> {
         tabs.push(LogTab { label: "Raw", href: format!("{base}{name}"), current: false });
     }
     tabs
-}
-
-/// The first branch that has the commit.
-fn branch_of(context: Context<'_>, sha: &CommitId) -> Result<Option<BranchRef>, Problem> {
-    for (user, branches) in context.store.reader().users()? {
-        for branch in branches {
-            let at = BranchRef { user: user.clone(), branch };
-            let entries = context.store.branch(&at).unwrap_or_default();
-            if entries.iter().any(|entry| entry.commit == *sha) {
-                return Ok(Some(at));
-            }
-        }
-    }
-    Ok(None)
 }

@@ -7,6 +7,7 @@ use model::{Counts, Status};
 use regress::first_bad::{Stretch, first_bad};
 use results::{BranchEntry, TestEntry};
 
+use super::commit_link::unname_repeated;
 use super::{CommitLink, Context, prefix_pattern};
 use crate::http::Encoded;
 use crate::page::{CountItem, Took, beyond_crash, count_items, cut, urgency};
@@ -118,6 +119,7 @@ pub(super) fn sections(
         let status = entries[0].status();
         let mut rows: Vec<TestLine> = entries.iter().map(|entry| line(entry)).collect();
         rows.sort_by_key(|row| !row.new);
+        unname_repeated(rows.iter_mut().filter_map(|row| row.first_bad.as_mut()));
         if status == Status::FailedToRun {
             remove_repeated_reasons(&mut rows);
         }
@@ -162,7 +164,7 @@ pub(super) fn test_line(
     let stretch = first_bads.get(key);
     let older = |place: &BranchPosition, rows: usize| {
         let at = place.entries.get(place.row + rows)?;
-        Some(CommitLink::new(links, Some(&place.at), &at.commit, &at.message))
+        Some(CommitLink::listed(context, &place.at, at))
     };
     let (new, first_bad, last_good) = match (stretch, place) {
         (Some(Stretch { first_bad: 0, last_good: Some(good), .. }), Some(place)) => {

@@ -83,7 +83,7 @@ pub fn small() -> Farm {
         fixture.authors(&[
             (id(0), "Mira Adler <mira@example.org>", NOW - 900),
             (id(1), "Mira Adler <mira@example.org>", NOW - 7_200),
-            (id(3), "Eve <script>alert(1)</script> \u{202e}<eve@example.org>", NOW - 3 * 86_400),
+            (id(3), "Eve \"onload=\" & \u{202e}Co <eve@example.org>", NOW - 3 * 86_400),
             (id(4), "Linus Torvalds <torvalds@example.org>", NOW - 30 * 86_400),
         ]);
         let test = |row: usize, key: &str, verdict, millis| {

@@ -14,7 +14,7 @@ use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName
 use regex::Regex;
 use regress::range_diff::RangeDiffView;
 use regress::suspicious::Source;
-use results::json::{ArtifactRow, FlakyRow, SuspicionRow};
+use results::json::{ArtifactRow, FlakyRow, SinceRow, SuspicionRow};
 use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, Resolved};
 
 pub use local::Local;
@@ -81,6 +81,13 @@ pub trait Backend: Debug + Send + Sync {
         commit: &CommitId,
     ) -> Result<Option<Vec<SuspicionRow>>, Problem> {
         let _ = (base, commit);
+        Ok(None)
+    }
+
+    /// Since when the failed tests of a commit fail, as a dashboard found, on this branch or else on the first one that lists
+    /// the commit. `None` if it does not search for it.
+    fn since(&self, at: Option<&BranchRef>, commit: &CommitId) -> Result<Option<Vec<SinceRow>>, Problem> {
+        let _ = (at, commit);
         Ok(None)
     }
 

@@ -13,6 +13,7 @@ pub mod logs;
 pub mod range_diff;
 pub mod rerun;
 pub mod show;
+mod since;
 mod suspicious;
 pub mod wait;
 pub mod watch;

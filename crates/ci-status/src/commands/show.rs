@@ -3,15 +3,15 @@
 use std::io::{self, Write};
 
 use model::{Counts, Status};
-use results::json::{CommitView, SuspicionRow};
+use results::json::{CommitView, SinceRow, SuspicionRow};
 use results::{Authorship, CommitResults, TestEntry};
 use stdio::terminal;
 
-use super::{Answer, is_failure, suspicious, to_json};
+use super::{Answer, is_failure, since, suspicious, to_json};
 use crate::backend::all_branches;
 use crate::context::Context;
 use crate::problem::Problem;
-use crate::select;
+use crate::select::{self, SelectedCommit};
 use crate::text::{self, Cell, Table};
 
 /// Printed instead of a remark that is equal to the previous one.
@@ -26,6 +26,7 @@ pub struct Show {
     /// The counts of all tests, filtered or not.
     all: Counts,
     suspicious: Vec<SuspicionRow>,
+    since: Vec<SinceRow>,
 }
 
 /// Reads a commit. `failed`: only tests that failed or failed to run; `test`: only tests with a matching name.
@@ -36,7 +37,7 @@ pub fn run(
     test: Option<&str>,
 ) -> Result<Show, Problem> {
     let regex = select::pattern(test)?;
-    let commit = select::commit(context, commit)?;
+    let SelectedCommit { commit, at } = select::commit_or_branch(context, commit)?;
     let results = context.backend.commit(&commit)?;
     let mut results =
         results.unwrap_or_else(|| CommitResults { commit, message: String::new(), entries: Vec::new() });
@@ -48,7 +49,8 @@ pub fn run(
         (!failed || is_failure(entry.status()))
             && regex.as_ref().is_none_or(|regex| regex.is_match(entry.key.as_str()))
     });
-    Ok(Show { results, authorship, now: context.now, all, suspicious })
+    let since = since::of_commit(context, at.as_ref(), &results)?;
+    Ok(Show { results, authorship, now: context.now, all, suspicious, since })
 }
 
 /// Adds the message of a commit from a listing to results without one. Returns its author and date.
@@ -85,6 +87,7 @@ impl Answer for Show {
         to_json(&CommitView {
             suspicious: self.suspicious.clone(),
             authorship: self.authorship.clone(),
+            since: self.since.clone(),
             ..CommitView::new(&self.results, |_| true)
         })
     }

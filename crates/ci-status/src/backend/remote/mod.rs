@@ -18,7 +18,7 @@ use regress::range_diff::RangeDiffView;
 use reqwest::Url;
 use results::codec::{Aligned, decode_commit};
 use results::json::{
-    ArtifactRow, CommitRow, CommitView, FlakyRow, HistoryRow, SuspicionRow, TestView, UserView,
+    ArtifactRow, CommitRow, CommitView, FlakyRow, HistoryRow, SinceRow, SuspicionRow, TestView, UserView,
 };
 use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, PREFIX_MIN, Resolved, layout};
 use serde::de::DeserializeOwned;
@@ -285,6 +285,17 @@ impl Backend for Remote {
         };
         let url = self.http.view(&[("compare", &format!("{base}..{commit}"))]);
         Ok(self.json::<CompareView>(&url).ok().flatten().map(|view| view.suspicious))
+    }
+
+    fn since(&self, at: Option<&BranchRef>, commit: &CommitId) -> Result<Option<Vec<SinceRow>>, Problem> {
+        let mut parameters = Vec::new();
+        if let Some(at) = at {
+            parameters.extend([("user", at.user.as_str()), ("branch", at.branch.as_str())]);
+        }
+        parameters.push(("commit", commit.as_str()));
+        // Other dashboards have no such field.
+        let view = self.json::<CommitView>(&self.http.view(&parameters)).ok().flatten();
+        Ok(view.map(|view| view.since))
     }
 
     fn snapshot(&self) -> Result<Option<StatusSnapshot>, Problem> {

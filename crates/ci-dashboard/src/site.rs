@@ -143,7 +143,7 @@ fn answer(
         Route::Flaky(at) => views::flaky::view(context, at, format),
         Route::RangeDiff { at, of } => views::range_diff::view(context, at, of.as_ref(), format),
         Route::Compare(route) => views::compare::view(context, route, format),
-        Route::History { at, key } => views::history::view(context, at, key, format),
+        Route::History { at, key, from } => views::history::view(context, at, key, from.as_ref(), format),
         Route::Commit(route) => views::commit::view(context, route, format),
         Route::Test(route) => views::test::view(context, route, format),
         Route::Coverage { sha, path, test } => views::coverage::view(context, sha, path, test, format),

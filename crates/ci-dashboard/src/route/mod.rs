@@ -65,6 +65,8 @@ pub enum Route {
         at: BranchRef,
         /// The test.
         key: ResultKey,
+        /// `from=COMMIT`: the first commit of the page.
+        from: Option<CommitId>,
     },
     /// A commit with its tests.
     Commit(CommitRoute),

@@ -112,7 +112,7 @@ impl Query {
 
     pub(super) fn branch_route(&self, at: BranchRef) -> Result<Route, RouteError> {
         if let Some(key) = self.name("history")? {
-            return Ok(Route::History { at, key });
+            return Ok(Route::History { at, key, from: self.name("from")? });
         }
         if self.has("crashes") {
             return Ok(Route::Crashes(at));

@@ -2,6 +2,7 @@
 //! untested commits are collapsed.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use askama::Template;
@@ -14,20 +15,17 @@ use results::json::CommitRow;
 
 use super::bisection::{self, Bar, BisectionLine};
 use super::commit_link::unname_repeated;
+use super::commit_pages::CommitPages;
 use super::failure_columns::{self, COLUMN_WIDTH, COLUMNS_MAX, ColumnPath};
 use super::fix::{Claims, change_words};
 use super::suspicious::Counter;
 use super::{CommitLink, Context, TestLink, range_diff};
 use crate::filter::Filter;
-use crate::http::Response;
+use crate::http::{Encoded, Response};
 use crate::page::{CountItem, Crumb, Page, Plural as _, Took, When, count_items, cut};
 use crate::problem::Problem;
 use crate::route::{BranchRef, Format};
 
-/// The maximum number of commits on a page.
-const COMMITS_MAX: usize = 500;
-/// The maximum number of commits on a page for which suspicious passes are counted.
-const COUNTED_MAX: usize = 100;
 /// The maximum length of a reason, in bytes.
 const REASON_MAX: usize = 200;
 /// The maximum number of broken or fixed tests listed for a commit.
@@ -57,8 +55,7 @@ struct BranchPage<'a> {
     letters: Vec<ColumnLetter>,
     bisection: Option<BisectionLine>,
     rows: Vec<Line>,
-    newer: Option<String>,
-    older: Option<String>,
+    pages: CommitPages,
 }
 
 struct ColumnLetter {
@@ -131,16 +128,12 @@ pub fn view(
     if format == Format::Json && filter.is_all() {
         return json(context, &entries, untested);
     }
-    let start = match from {
-        None => 0,
-        Some(from) => entries
-            .iter()
-            .position(|entry| entry.commit == *from)
-            .ok_or_else(|| Problem::NotFound("this commit is not on the branch".into()))?,
-    };
+    let test_query = test.map(|test| format!("&test={}", Encoded(test))).unwrap_or_default();
+    let address = context.links().branch(at) + &test_query;
+    let pages = CommitPages::new(entries.iter().map(|entry| &entry.commit), from, &address)?;
     let suspicious = match format {
         Format::Json => HashMap::new(),
-        _ => suspicious_counts(context, &filter, &entries, start),
+        _ => suspicious_counts(context, &filter, &entries, pages.rows.clone()),
     };
     if !filter.is_all() {
         // Counts and durations of the matching tests, from the columns of the store.
@@ -156,7 +149,7 @@ pub fn view(
         let statuses = (entry.counts.total() > 0).then(|| context.store.statuses(&entry.commit))??;
         Some(matching.of(statuses))
     }));
-    render(context, at, test.unwrap_or(""), &suspicious, start, &entries, &history)
+    render(context, at, test.unwrap_or(""), &suspicious, pages, &entries, &history)
 }
 
 /// The JSON view. Clients of the existing system expect only commits with results.
@@ -201,7 +194,7 @@ fn render(
     at: &BranchRef,
     test: &str,
     suspicious: &HashMap<CommitId, usize>,
-    start: usize,
+    pages: CommitPages,
     entries: &[BranchEntry],
     history: &BranchHistory,
 ) -> Result<Response, Problem> {
@@ -220,16 +213,11 @@ fn render(
         .map(|(column, failure)| failure_line(context, at, &mut claims, column, failure, &commit))
         .partition(|line: &FailureLine| line.still_fails);
     let (failures, fixed) = (name_once(failures), name_once(fixed));
-    let end = entries.len().min(start + COMMITS_MAX);
     let keys: Vec<model::ResultKey> =
         tests.iter().filter_map(|test| history.name(*test).parse().ok()).collect();
     let found = bisection::newest(context, at, &keys);
     let bars = found.as_ref().map(bisection::bars).unwrap_or_default();
-    let rows = lines(context, start..end, &mut claims, &tests, (suspicious, &bars), &commit);
-    let page_link = |row: usize| {
-        let base = links.branch(at);
-        format!("{base}&test={}&from={}", crate::http::Encoded(test), entries[row].commit)
-    };
+    let rows = lines(context, pages.rows.clone(), &mut claims, &tests, (suspicious, &bars), &commit);
     context.html(&BranchPage {
         page: frame(context, at, running),
         at,
@@ -256,8 +244,7 @@ fn render(
         bisection: found.as_ref().map(|found| bisection::line(context, found)),
         letters: (0..tests.len()).map(ColumnLetter::new).collect(),
         rows,
-        newer: (start > 0).then(|| links.branch(at)),
-        older: (end < entries.len()).then(|| page_link(end)),
+        pages,
     })
 }
 
@@ -290,11 +277,10 @@ fn suspicious_counts(
     context: Context<'_>,
     filter: &Filter,
     entries: &[BranchEntry],
-    start: usize,
+    rows: Range<usize>,
 ) -> HashMap<CommitId, usize> {
     let mut counter = Counter::new(context, filter);
-    let rows = start..entries.len().min(start + COMMITS_MAX);
-    let tested = rows.filter(|row| entries[*row].counts.total() > 0).take(COUNTED_MAX);
+    let tested = rows.filter(|row| entries[*row].counts.total() > 0);
     tested.map(|row| (entries[row].commit.clone(), counter.count(entries, row))).collect()
 }
 
@@ -352,7 +338,7 @@ fn name_once(mut lines: Vec<FailureLine>) -> Vec<FailureLine> {
 
 fn lines(
     context: Context<'_>,
-    range: std::ops::Range<usize>,
+    range: Range<usize>,
     claims: &mut Claims<'_>,
     tests: &[TestId],
     (suspicious, bars): (&HashMap<CommitId, usize>, &HashMap<CommitId, Bar>),

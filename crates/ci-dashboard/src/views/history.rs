@@ -1,6 +1,7 @@
 //! One test along a branch: where it broke and was fixed, how long it took, and how often it passed on each host.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::time::Duration;
 
 use askama::Template;
@@ -12,6 +13,7 @@ use results::json::FlakyRow;
 use results::{FlakyEntry, HistoryEntry, TestEntry, flaky_in};
 
 use super::bisection::{self, Bar, BisectionLine};
+use super::commit_pages::CommitPages;
 use super::culprit::{self, Culprit, Elsewhere};
 use super::fix::change_words;
 use super::testlist::host;
@@ -43,6 +45,7 @@ struct HistoryPage<'a> {
     plot: Option<Plot>,
     hosts: Vec<HostLine>,
     rows: Vec<Line>,
+    pages: CommitPages,
 }
 
 /// The runs on one host.
@@ -56,19 +59,12 @@ struct HostLine {
 }
 
 struct Plot {
-    bars: Vec<PlotBar>,
+    /// One path for each status.
+    bars: BTreeMap<&'static str, String>,
     width: u64,
     least: String,
     most: String,
     mean: String,
-}
-
-struct PlotBar {
-    status: Status,
-    x: u64,
-    y: u64,
-    width: u64,
-    height: u64,
 }
 
 enum Line {
@@ -97,6 +93,7 @@ pub fn view(
     context: Context<'_>,
     at: &BranchRef,
     key: &ResultKey,
+    from: Option<&CommitId>,
     format: Format,
 ) -> Result<Response, Problem> {
     let missing = || Problem::NotFound("no such branch".into());
@@ -108,6 +105,8 @@ pub fn view(
         return context.json(&regress::json::history(&history));
     }
     let links = context.links();
+    let pages =
+        CommitPages::new(history.iter().map(|entry| &entry.commit), from, &links.history(at, key.as_str()))?;
     let (file, subtest) = context.tests.split(key.as_str());
     let crumbs = vec![
         Crumb::link(&at.user, links.user(&at.user)),
@@ -139,9 +138,10 @@ pub fn view(
             context,
             at,
             key,
-            (&history, &fixes),
+            (&history, &fixes, pages.rows.clone()),
             &found.as_ref().map(bisection::bars).unwrap_or_default(),
         ),
+        pages,
     })
 }
 
@@ -255,22 +255,15 @@ fn plot(history: &[HistoryEntry]) -> Option<Plot> {
     let count = u64::try_from(entries.len()).ok().filter(|count| (2..=2000).contains(count))?;
     let step = (1000 / count).clamp(2, 14);
     let top = u64::try_from(most.as_millis()).unwrap_or(u64::MAX).max(1);
-    let bars = entries
-        .iter()
-        .zip(0u64..)
-        .filter_map(|(entry, column)| {
-            let entry = (*entry)?;
-            let millis = u64::try_from(entry.decisive.duration.as_millis()).unwrap_or(u64::MAX);
-            let height = (millis.saturating_mul(PLOT_HEIGHT) / top).clamp(3, PLOT_HEIGHT);
-            Some(PlotBar {
-                status: entry.status(),
-                x: column * step,
-                y: PLOT_HEIGHT - height,
-                width: (step - 1).max(1),
-                height,
-            })
-        })
-        .collect();
+    let mut bars: BTreeMap<&'static str, String> = BTreeMap::new();
+    for (entry, column) in entries.iter().zip(0u64..) {
+        let Some(entry) = entry else { continue };
+        let millis = u64::try_from(entry.decisive.duration.as_millis()).unwrap_or(u64::MAX);
+        let height = (millis.saturating_mul(PLOT_HEIGHT) / top).clamp(3, PLOT_HEIGHT);
+        let (x, y, width) = (column * step, PLOT_HEIGHT - height, (step - 1).max(1));
+        let path = bars.entry(entry.status().field()).or_default();
+        path.push_str(&format!("M{x} {y}h{width}V{PLOT_HEIGHT}h-{width}z"));
+    }
     let mean = u32::try_from(passes.len())
         .ok()
         .filter(|count| *count > 0)
@@ -289,7 +282,7 @@ fn lines(
     context: Context<'_>,
     at: &BranchRef,
     key: &ResultKey,
-    (history, fixes): (&[HistoryEntry], &[Fix]),
+    (history, fixes, rows): (&[HistoryEntry], &[Fix], Range<usize>),
     suspects: &HashMap<CommitId, Bar>,
 ) -> Vec<Line> {
     let links = context.links();
@@ -299,7 +292,8 @@ fn lines(
         CommitLink::new(context, Some(at), &commit.commit, &commit.message, &commit.authorship)
     };
     let mut lines = Vec::new();
-    for (row, commit) in history.iter().enumerate() {
+    for row in rows {
+        let commit = &history[row];
         let Some(entry) = &commit.entry else {
             match (lines.last_mut(), suspects.get(&commit.commit)) {
                 (_, Some(bar)) => {

@@ -4,6 +4,7 @@ mod bisection;
 pub mod branch;
 pub mod commit;
 mod commit_link;
+mod commit_pages;
 pub mod compare;
 pub mod coverage;
 pub mod crashes;

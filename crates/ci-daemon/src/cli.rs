@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, FromArgMatches as _, Parser, Subcommand};
 use fsx::clock::unix_seconds;
 use model::BranchRef;
 use results::Tuning;
@@ -218,7 +218,7 @@ struct AuditArgs {
 /// The command line, for man pages and completions.
 #[must_use]
 pub fn command() -> clap::Command {
-    <Cli as clap::CommandFactory>::command()
+    model::help::short_and_long(<Cli as clap::CommandFactory>::command())
 }
 
 /// Parses the command line and runs the command.
@@ -230,7 +230,7 @@ pub fn main() -> ExitCode {
 /// Runs the command given by `args` (starting with the program's name) and returns the exit code.
 #[must_use]
 pub fn main_from(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let cli = match Cli::try_parse_from(args) {
+    let cli = match command().try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are not errors; then this prints to standard output.

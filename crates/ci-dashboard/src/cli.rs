@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, FromArgMatches as _, Parser, Subcommand};
 use http_server::{Limits, Proxies, Proxy};
 use results::Reader;
 use tokio::signal::unix::{SignalKind, signal};
@@ -104,7 +104,7 @@ struct ResultsArguments {
 /// The command line, for man pages and completions.
 #[must_use]
 pub fn command() -> clap::Command {
-    <Arguments as clap::CommandFactory>::command()
+    model::help::short_and_long(<Arguments as clap::CommandFactory>::command())
 }
 
 /// Runs the command. The exit code is 0 after a clean stop, 1 after an error, 2 after a usage error.
@@ -114,7 +114,7 @@ pub fn main() -> ExitCode {
     let result = if cgi::is_cgi() {
         answer_cgi()
     } else {
-        let Arguments { results, command: Command::Serve(arguments) } = Arguments::parse();
+        let Arguments { results, command: Command::Serve(arguments) } = parsed();
         let signals = [SignalKind::interrupt(), SignalKind::terminate()];
         let worked = fsx::stop::supervise(&signals, STOP, |_| 1, move || run_server(&results, &arguments));
         worked.unwrap_or_else(|error| Err(error.into()))
@@ -126,6 +126,11 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The command line of this process. A usage error or a help text ends it.
+fn parsed() -> Arguments {
+    Arguments::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit())
 }
 
 fn start_log() {

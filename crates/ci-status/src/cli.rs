@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser as _};
 use clap_complete::Shell;
 use fsx::clock::unix_seconds;
 use stdio::terminal::{self, Filter};
@@ -28,7 +28,8 @@ const POLL: (Duration, Duration) = (Duration::from_millis(500), Duration::from_s
 /// Parses the command line and runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match print(&cli) {
         Ok(code) => ExitCode::from(code),
         // The reader of the output has closed the pipe.
@@ -299,5 +300,5 @@ fn changes(context: &Context, branch: Option<&str>, out: &mut dyn Write) -> Resu
 /// The command line, for help texts, completions, man pages and tests.
 #[must_use]
 pub fn command() -> clap::Command {
-    Cli::command()
+    model::help::short_and_long(Cli::command())
 }

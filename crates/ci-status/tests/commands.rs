@@ -387,7 +387,7 @@ fn in_a_checkout_the_default_is_head() {
 #[test]
 fn help() {
     let mut command = ci_status::cli::command().term_width(110);
-    assert_snapshot!(command.render_help());
+    assert_snapshot!(command.render_long_help());
     let mut text = String::new();
     for sub in [
         "branches",
@@ -406,7 +406,7 @@ fn help() {
         "believe",
         "completions",
     ] {
-        let help = command.find_subcommand_mut(sub).unwrap().clone().term_width(110).render_help();
+        let help = command.find_subcommand_mut(sub).unwrap().clone().term_width(110).render_long_help();
         text.push_str(&format!("$ ci-status {sub} --help\n{help}\n"));
     }
     assert_snapshot!("help_of_commands", text);

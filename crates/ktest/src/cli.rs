@@ -21,7 +21,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches as _, Parser, Subcommand};
+use clap_complete::Shell;
 use failure::Failure;
 use tokio::signal::unix::SignalKind;
 
@@ -76,6 +77,15 @@ enum Command {
     Core(core::CoreArgs),
     /// Check this host for everything a run needs, and print how to fix what is missing.
     Doctor(doctor::DoctorArgs),
+    /// Print completions for a shell.
+    #[command(after_help = "\
+Examples:
+  ktest completions bash > /etc/bash_completion.d/ktest
+  ktest completions zsh > ~/.zfunc/_ktest")]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
     /// Run tests on other machines; check them and set them up.
     Host(Box<host::HostArgs>),
     /// Run a command in the sandbox of builds (started by the library of test files).
@@ -95,13 +105,13 @@ enum Command {
 /// The command line, for man pages and completions.
 #[must_use]
 pub fn command() -> clap::Command {
-    <Cli as clap::CommandFactory>::command()
+    model::help::short_and_long(<Cli as clap::CommandFactory>::command())
 }
 
 /// Parses the command line and runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = parsed();
     let filter = tracing_subscriber::EnvFilter::try_from_env("KTEST_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     // By default, an internal error panics if standard error cannot be written.
@@ -112,6 +122,11 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(failure) => failure.print(),
     }
+}
+
+/// The command line of this process. A usage error or a help text ends it.
+fn parsed() -> Cli {
+    Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit())
 }
 
 fn work(cli: Cli) -> Result<u8, Failure> {
@@ -137,6 +152,7 @@ fn work(cli: Cli) -> Result<u8, Failure> {
                 Command::Sysrq(args) => live::sysrq(args).await,
                 Command::Core(args) => core::run(args, &cache),
                 Command::Doctor(args) => doctor::run(args, &cache).await,
+                Command::Completions { shell } => completions(shell),
                 Command::Host(args) => host::run(*args, cache).await,
                 Command::Sandbox(args) => sandbox::run(args).await,
                 Command::Config(_) | Command::Oldconfig(_) => Err(Failure::usage(existing::CONFIG)),
@@ -152,6 +168,14 @@ fn work(cli: Cli) -> Result<u8, Failure> {
     // Do not wait for a thread that is still reading a file.
     runtime.shutdown_background();
     result
+}
+
+/// Prints the completions of a shell.
+fn completions(shell: Shell) -> Result<u8, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(), "ktest", &mut script);
+    stdio::line(String::from_utf8_lossy(&script).trim_end())?;
+    Ok(0)
 }
 
 /// The time from a signal until the process exits, if the work does not end. A file operation may block it: a FIFO, a
@@ -195,9 +219,10 @@ mod tests {
 
     #[test]
     fn help() {
-        let mut command = Cli::command().term_width(100);
+        let mut command = command().term_width(100);
         insta::assert_snapshot!("help", command.render_help());
         let run = command.find_subcommand_mut("run").unwrap();
         insta::assert_snapshot!("help_run", run.clone().term_width(100).render_long_help());
+        insta::assert_snapshot!("help_run_short", run.clone().term_width(100).render_help());
     }
 }

@@ -94,27 +94,43 @@ const NEEDS: &[Need] = &[
     Need::or(&["ssh", "-V"], "openssh-client", "ktest ssh does not work"),
 ];
 
-/// Checks everything. KVM is checked by booting a guest, without a cache.
-pub async fn examine(arch: Arch, cache: &Path) -> Vec<Finding> {
-    let mut findings = Vec::new();
+/// Checks everything, and passes each finding on as soon as it is made. KVM is checked by booting a guest, without a cache.
+pub async fn examine(arch: Arch, cache: &Path, mut found: impl FnMut(Finding)) {
     let qemu = vm::machine::program(arch);
     let package = match arch {
         Arch::X86_64 => "qemu-system-x86",
         Arch::Aarch64 => "qemu-system-arm",
     };
-    findings.push(program(&[qemu, "--version"], package, None).await);
-    findings.push(kvm(&vm::accel::kvm_now(arch).await));
+    found(program(&[qemu, "--version"], package, None).await);
+    found(kvm(&vm::accel::kvm_now(arch).await));
     for (name, package) in compilers(arch) {
-        findings.push(program(&[&name, "--version"], &package, None).await);
+        found(program(&[&name, "--version"], &package, None).await);
     }
     for need in NEEDS {
-        findings.push(check(need).await);
+        found(check(need).await);
     }
-    findings.extend(sandbox().await);
-    findings.extend(daemon().await);
-    findings.push(root_image(arch, cache).await);
-    findings.push(space(cache));
-    findings
+    sandbox().await.into_iter().chain(daemon().await).for_each(&mut found);
+    found(root_image(arch, cache).await);
+    found(space(cache));
+}
+
+/// Whether this host can run tests, in one line.
+pub fn verdict(findings: &[Finding]) -> String {
+    let named = |wanted: &[Health]| -> Vec<&str> {
+        let found = findings.iter().filter(|finding| wanted.contains(&finding.health));
+        found.map(|finding| finding.what.as_str()).collect()
+    };
+    let (missing, escapes, weak) =
+        (named(&[Health::Missing]), named(&[Health::Fail]), named(&[Health::Weak]));
+    if !missing.is_empty() {
+        format!("this host cannot run tests: {} missing", missing.join(", "))
+    } else if !escapes.is_empty() {
+        format!("this host must not run untrusted code: {} not effective", escapes.join(", "))
+    } else if weak.is_empty() {
+        format!("this host can run tests: {} checks, all ok", findings.len())
+    } else {
+        format!("this host can run tests, with limits: {}", weak.join(", "))
+    }
 }
 
 async fn check(Need { argv, package, optional }: &Need) -> Finding {

@@ -2,12 +2,14 @@
 //!
 //! Everything a run reports passes through [`Reporter::event`].
 
+mod failures;
 pub mod record;
 
 use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+pub(crate) use failures::Failures;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use record::Record;
 use stdio::OutputError;
@@ -299,8 +301,8 @@ impl Reporter {
             }
             self.bar.reset();
             self.counting = true;
-            let template = "{spinner} kernel: [{bar:30}] {pos}/{len} objects {elapsed} {msg}";
-            let spinner = "{spinner} kernel: {pos} objects {elapsed}";
+            let template = "{spinner} kernel: [{pos}/{len}] {bar:30} {elapsed} {msg}";
+            let spinner = "{spinner} kernel: [{pos}] {elapsed}";
             let template = if total.is_some() { template } else { spinner };
             let style = ProgressStyle::with_template(template).expect("a constant template");
             self.bar.set_style(style.progress_chars("=> "));

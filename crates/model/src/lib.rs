@@ -12,6 +12,7 @@ pub mod conditions;
 pub mod distro;
 pub mod event;
 pub mod git;
+pub mod help;
 pub mod image;
 pub mod kernel_name;
 pub mod known_failure;

@@ -7,7 +7,7 @@ use model::Arch;
 
 use super::failure::Failure;
 use crate::doctor::suite::{self, Suite, SuiteCheck};
-use crate::doctor::{Health, examine};
+use crate::doctor::{Finding, Health, examine, verdict};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -42,30 +42,47 @@ pub(super) struct DoctorArgs {
 
 pub(super) async fn run(args: DoctorArgs, cache: &Path) -> Result<u8, Failure> {
     let arch = args.arch.or_else(Arch::native).unwrap_or(Arch::X86_64);
-    let mut findings = examine(arch, cache).await;
+    let (mut findings, mut output) = (Vec::new(), Ok(()));
+    let mut found = |finding: Finding| {
+        if !args.json && output.is_ok() {
+            output = print(&finding);
+        }
+        findings.push(finding);
+    };
+    examine(arch, cache, &mut found).await;
     if let Some(suite) = args.suite {
         let DoctorArgs { image, kernel_config, tests_dir, .. } = args;
-        findings.extend(
-            suite::examine(&SuiteCheck { suite, arch, image, kernel_config, tests_dir }, cache).await,
-        );
+        let check = SuiteCheck { suite, arch, image, kernel_config, tests_dir };
+        suite::examine(&check, cache).await.into_iter().for_each(&mut found);
     }
+    output?;
     let missing = findings.iter().any(|finding| matches!(finding.health, Health::Missing | Health::Fail));
     if args.json {
         stdio::json(&findings)?;
         return Ok(u8::from(missing));
     }
-    for finding in &findings {
-        let (word, color) = match finding.health {
-            Health::Ok => ("ok", anstyle::AnsiColor::Green),
-            Health::Weak => ("weak", anstyle::AnsiColor::Yellow),
-            Health::Missing => ("missing", anstyle::AnsiColor::Red),
-            Health::Fail => ("FAIL", anstyle::AnsiColor::Red),
-        };
-        let style = anstyle::Style::new().fg_color(Some(color.into()));
-        stdio::line(format_args!("{style}{word:<8}{style:#} {:<20} {}", finding.what, finding.found))?;
-        if !finding.remedy.is_empty() {
-            stdio::line(format_args!("{:29} {}", "", finding.remedy))?;
-        }
-    }
+    let style = if missing { style(Health::Missing) } else { style(Health::Ok) };
+    stdio::line(format_args!("\n{style}{}{style:#}", verdict(&findings)))?;
     Ok(u8::from(missing))
+}
+
+fn style(health: Health) -> anstyle::Style {
+    let color = match health {
+        Health::Ok => anstyle::AnsiColor::Green,
+        Health::Weak => anstyle::AnsiColor::Yellow,
+        Health::Missing | Health::Fail => anstyle::AnsiColor::Red,
+    };
+    anstyle::Style::new().fg_color(Some(color.into()))
+}
+
+fn print(finding: &Finding) -> Result<(), stdio::OutputError> {
+    let word = match finding.health {
+        Health::Ok => "ok",
+        Health::Weak => "weak",
+        Health::Missing => "missing",
+        Health::Fail => "FAIL",
+    };
+    let style = style(finding.health);
+    stdio::line(format_args!("{style}{word:<8}{style:#} {:<20} {}", finding.what, finding.found))?;
+    if finding.remedy.is_empty() { Ok(()) } else { stdio::line(format_args!("{:29} {}", "", finding.remedy)) }
 }

@@ -10,7 +10,7 @@ use testfile::TestFile;
 
 use super::existing::ExistingOptions;
 use super::failure::{Failure, exit_code};
-use crate::report::{Reporter, Seconds, Style, record};
+use crate::report::{Failures, Reporter, Seconds, Style, record};
 use crate::run::{RunError, RunRequest, Summary, conclusion, parse_kernel};
 
 #[derive(Debug, Args)]
@@ -140,7 +140,14 @@ async fn run_one(request: &RunRequest, only: bool) -> Result<(u8, record::Record
             record.believed = summary.claim.as_ref().map(Into::into);
             match &summary.command {
                 Some(command) => stdio::line(command)?,
-                None => summarize(&summary, &reporter, &order.test.out),
+                None => {
+                    let failures = Failures { record: &record, out: &order.test.out };
+                    let failures = failures.to_string();
+                    if !failures.is_empty() {
+                        reporter.note(failures.trim_end());
+                    }
+                    summarize(&summary, &reporter, &order.test.out);
+                }
             }
         }
         // The infrastructure event has already reported it.

@@ -197,7 +197,7 @@ fn status(verdict: &Verdict) -> TestCaseStatus {
 }
 
 /// The end of a log, starting at the beginning of a line.
-fn end_of(out: &Path, log: &Path) -> Option<String> {
+pub(super) fn end_of(out: &Path, log: &Path) -> Option<String> {
     use std::io::{Read, Seek, SeekFrom};
     let mut file = Dir::open(out).ok()?.open_file(log).ok()?;
     let skip = file.metadata().ok()?.len().saturating_sub(QUOTED);

@@ -79,6 +79,8 @@ fn every_view_is_equal() {
         view(format!("show {two} --test punch"), format!("/c/{two}/?test=punch")),
         view("history kmo/next punch", "/ci?user=kmo&branch=next&history=fs.ext4.basic.punch"),
         view("history amy/next mount", "/ci?user=amy&branch=next&history=fs.ext4.basic.mount"),
+        view("crashes kmo/next", "/ci?user=kmo&branch=next&crashes"),
+        view("flaky kmo/next", "/ci?user=kmo&branch=next&flaky"),
         view("compare amy/next kmo/next", "/ci?compare=amy/next..kmo/next"),
         view("compare kmo/ext4/testing amy/next", "/ci?compare=kmo/ext4/testing..amy/next"),
         view("workers", "/ci?status"),

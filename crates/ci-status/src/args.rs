@@ -14,6 +14,8 @@ Examples:
   ci-status logs 3f2a9c punch             the log of a test, opened at the failure (--full: whole log)
   ci-status history next punch            the first bad commit of a test
   ci-status flaky next                    the flaky tests of a branch, with their failure rates
+  ci-status crashes next                  the kernel crashes of a branch by title
+  ci-status open 3f2a9c punch             the address of a page of the dashboard
   ci-status range-diff next               what a force-push changed, and which commits kept their results
   ci-status bisect punch -b next          find the first bad commit with runs on the farm
   ci-status believe punch next            run a test at the tip until its fix is believed
@@ -180,6 +182,23 @@ pub enum Command {
     Flaky {
         /// A branch, user/branch, or the beginning of either [default: HEAD's branch].
         branch: Option<String>,
+    },
+    /// List the kernel crashes of a branch by title, with the tests that each hit.
+    Crashes {
+        /// A branch, user/branch, or the beginning of either [default: HEAD's branch].
+        branch: Option<String>,
+    },
+    /// Print the address of a page of the dashboard.
+    #[command(after_help = "\
+Examples:
+  ci-status open next                      the page of a branch
+  ci-status open 3f2a9c punch              a test, opened at the failure
+  xdg-open \"$(ci-status open 3f2a9c)\"    a commit, in a browser")]
+    Open {
+        /// A branch, or the first digits of a commit [default: the start page].
+        name: Option<String>,
+        /// A test at the commit.
+        test: Option<String>,
     },
     /// Show the commits of a branch before and after a force-push, and which kept their results.
     RangeDiff {

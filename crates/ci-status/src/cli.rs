@@ -15,10 +15,11 @@ use crate::args::{Cli, Command};
 use crate::commands::logs::LogOptions;
 use crate::commands::wait::{Clock, WaitOptions};
 use crate::commands::{
-    Answer, artifacts, believe, bisect, branches, compare, flaky, follow, history, log, logs, range_diff,
-    rerun, show, wait, watch, workers,
+    Answer, artifacts, believe, bisect, branches, compare, crashes, flaky, follow, history, log, logs, open,
+    range_diff, rerun, show, wait, watch, workers,
 };
 use crate::context::{Context, ResultsLocation};
+use crate::log_colors::LogColors;
 use crate::problem::Problem;
 use crate::screen::{self, Screen, UserInput};
 
@@ -56,8 +57,11 @@ fn print(cli: &Cli) -> Result<u8, Problem> {
         (Command::Logs { .. }, false, false) => {
             respond(cli, directory, unix_seconds(), &mut io::stdout().lock())
         }
-        (Command::Logs { follow: true, .. }, false, true) => {
-            filtered(cli, directory, Filter::new(io::stdout().lock()))
+        (Command::Logs { follow, .. }, false, true) if *follow || !is_paged(cli) => {
+            let mut out = LogColors::new(anstream::stdout().lock());
+            let code = respond(cli, directory, unix_seconds(), &mut out)?;
+            stdio::OutputError::unless_closed(out.flush())?;
+            Ok(code)
         }
         (_, false, true) if is_paged(cli) => paged(cli, directory),
         // JSON and completions are already escaped.
@@ -76,10 +80,16 @@ fn filtered(cli: &Cli, directory: PathBuf, mut out: Filter<impl Write>) -> Resul
 }
 
 fn is_paged(cli: &Cli) -> bool {
-    use Command::{Compare, History, Log, Logs, RangeDiff, Show};
+    use Command::{Compare, Crashes, History, Log, Logs, RangeDiff, Show};
     let long = matches!(
         cli.command,
-        Log { .. } | Show { .. } | Logs { .. } | History { .. } | Compare { .. } | RangeDiff { .. }
+        Log { .. }
+            | Show { .. }
+            | Logs { .. }
+            | History { .. }
+            | Compare { .. }
+            | Crashes { .. }
+            | RangeDiff { .. }
     );
     long && !cli.global.no_pager
 }
@@ -87,12 +97,14 @@ fn is_paged(cli: &Cli) -> bool {
 /// Shows the output in a pager if it is longer than the terminal.
 fn paged(cli: &Cli, directory: PathBuf) -> Result<u8, Problem> {
     let mut text = Vec::new();
-    let is_log = matches!(cli.command, Command::Logs { .. });
-    let code = filtered(
-        cli,
-        directory,
-        if is_log { Filter::new(&mut text) } else { Filter::with_colors(&mut text) },
-    )?;
+    let code = if matches!(cli.command, Command::Logs { .. }) {
+        let mut out = LogColors::new(&mut text);
+        let code = respond(cli, directory, unix_seconds(), &mut out)?;
+        out.flush()?;
+        code
+    } else {
+        filtered(cli, directory, Filter::with_colors(&mut text))?
+    };
     let plain = anstream::stdout().current_choice() == anstream::ColorChoice::Never;
     if plain {
         text = anstream::adapter::strip_bytes(&text).into_vec();
@@ -184,6 +196,8 @@ fn run(cli: &Cli, context: &Context) -> Result<Box<dyn Answer>, Problem> {
         Command::Workers => Box::new(workers::run(context)?),
         Command::History { branch, test } => Box::new(history::run(context, branch, test)?),
         Command::Flaky { branch } => Box::new(flaky::run(context, branch.as_deref())?),
+        Command::Crashes { branch } => Box::new(crashes::run(context, branch.as_deref())?),
+        Command::Open { name, test } => Box::new(open::run(context, name.as_deref(), test.as_deref())?),
         Command::RangeDiff { branch, of } => {
             Box::new(range_diff::run(context, branch.as_deref(), of.as_deref())?)
         }

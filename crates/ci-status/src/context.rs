@@ -20,6 +20,8 @@ pub struct Context {
     pub branch: Option<String>,
     /// The directory of the git checkout for HEAD.
     pub directory: PathBuf,
+    /// The address of the dashboard, if one is known.
+    pub address: Option<String>,
     /// Unix seconds.
     pub now: i64,
 }
@@ -53,19 +55,22 @@ impl Context {
     pub fn open(location: &ResultsLocation<'_>, directory: PathBuf, now: i64) -> Result<Self, Problem> {
         let given = location.user.cloned();
         let branch = location.branch.map(str::to_owned);
-        let context = |backend, user| Self { backend, user, branch, directory, now };
+        let context = |backend, user, address: Option<&str>| {
+            let address = address.map(str::to_owned);
+            Self { backend, user, branch, directory, address, now }
+        };
         if let Some(dir) = location.output_dir {
-            return Ok(context(Arc::new(Local::open(dir)?), given));
+            return Ok(context(Arc::new(Local::open(dir)?), given, location.fallback));
         }
         if let Some(url) = location.remote.filter(|url| !url.is_empty()) {
-            return Ok(context(remote(url, location)?, given));
+            return Ok(context(remote(url, location)?, given, Some(url)));
         }
         let config = config::find(location.config).and_then(|file| config::load_lenient(&file));
         // An invalid file of a user must not hide published results.
         let (config, _) = match (config, location.fallback) {
             (Ok(config), _) => config,
             (Err(_), Some(url)) if location.config.is_none() && !location.local => {
-                return Ok(context(remote(url, location)?, given));
+                return Ok(context(remote(url, location)?, given, Some(url)));
             }
             (Err(error), _) => return Err(error.into()),
         };
@@ -73,9 +78,9 @@ impl Context {
         let user = given.or(config.top.user);
         let use_remote = location.remote.is_some() || (!location.local && !config.top.output_dir.is_dir());
         match published {
-            Some(url) if use_remote => Ok(context(remote(url, location)?, user)),
+            Some(url) if use_remote => Ok(context(remote(url, location)?, user, published)),
             None if location.remote.is_some() => Err(Problem::NoAddress),
-            _ => Ok(context(Arc::new(Local::open(&config.top.output_dir)?), user)),
+            _ => Ok(context(Arc::new(Local::open(&config.top.output_dir)?), user, published)),
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod commands;
 mod context;
 mod excerpt;
+mod log_colors;
 mod problem;
 mod screen;
 mod select;

@@ -79,6 +79,9 @@ pub enum Problem {
     /// `--remote` without a value, and no `ci_url`.
     #[error("--remote: the configuration has no ci_url; give the address: --remote=https://ci.example.org")]
     NoAddress,
+    /// No address of a dashboard is known.
+    #[error("no dashboard is known; set ci_url in the configuration or give --remote=URL")]
+    NoDashboard,
     /// There are no branches at all.
     #[error("no branch has results yet; ci-daemon lists a branch after its first fetch")]
     NoBranches,

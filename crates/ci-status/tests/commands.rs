@@ -62,6 +62,37 @@ fn log() {
 }
 
 #[test]
+fn crashes_and_addresses() {
+    let dir = results();
+    assert_snapshot!(run(&dir, "crashes kmo/next"), @r"
+    BUG in ext4_punch_hole  no longer seen, 1 hit
+        first at c2de0ed96e37 ext4: be clever�[2J
+        Eve [2J �, 3 d ago
+        fs.ext4.basic.punch
+    ");
+    assert_snapshot!(run(&dir, "crashes ext4/testing"), @"no test of kmo/ext4/testing crashed the kernel");
+    let config = dir.path().join("ci.toml");
+    let text = format!(
+        "linux_repo = \"l\"\noutput_dir = {:?}\nktest_dir = \"k\"\nuser = \"kmo\"\nci_url = \"https://ci.example.org/a/ci\"\n",
+        dir.path()
+    );
+    std::fs::write(&config, text).unwrap();
+    let [_, _, two, _] = commits();
+    for (arguments, address) in [
+        ("open".to_owned(), "/a/ci".to_owned()),
+        ("open kmo/next".into(), "/a/ci?user=kmo&branch=next".into()),
+        (format!("open {two}"), format!("/a/ci?commit={two}")),
+        (format!("open {} punch", two.short()), format!("/a/c/{two}/fs.ext4.basic.punch/#failure")),
+    ] {
+        let words =
+            ["ci-status", "--config", config.to_str().unwrap()].into_iter().chain(arguments.split(' '));
+        let mut out = Vec::new();
+        ci_status::cli::answer(words, "/".into(), NOW, &mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), format!("https://ci.example.org{address}\n"));
+    }
+}
+
+#[test]
 fn show() {
     let dir = results();
     let [four, three, two, _] = commits().map(|commit| commit.short().to_owned());

@@ -4,9 +4,10 @@
 //! verdict is read, up to a limit. Above the limit, only the first and last commit of a stretch of failures are read, and the result
 //! is marked as sampled.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use model::Status;
+use model::{CommitId, ResultKey, Status};
+use results::{BranchEntry, CrashEntry, TestEntry};
 
 use crate::branch_history::BranchHistory;
 
@@ -130,6 +131,42 @@ pub fn crash_groups(
     let mut groups: Vec<CrashGroup> = groups.into_values().collect();
     groups.sort_by_key(|group| (!group.still_occurs, group.last_row, group.first_row));
     CrashGroups { groups, is_sampled }
+}
+
+/// Groups the crashes of a branch, newest commit first, from the table of all crashes if there is one, or else from the
+/// results of each failed test.
+pub fn of_branch(
+    history: &BranchHistory,
+    entries: &[BranchEntry],
+    table: Option<Vec<CrashEntry>>,
+    entry: impl Fn(&CommitId, &ResultKey) -> Option<TestEntry>,
+) -> CrashGroups {
+    let flaky = entries.iter().enumerate().filter(|(_, entry)| entry.counts.flaky > 0).map(|(row, _)| row);
+    match table {
+        Some(crashes) => {
+            let mut known = by_commit(crashes);
+            crash_groups(history, CrashSource::Table, flaky, |row, test| {
+                known.get_mut(&entries.get(row)?.commit)?.remove(test)
+            })
+        }
+        None => crash_groups(history, CrashSource::File, flaky, |row, test| {
+            let attempt = entry(&entries.get(row)?.commit, &test.parse().ok()?)?.decisive;
+            let host = attempt.host.map(|host| host.to_string());
+            Some(Crash { title: attempt.crash?, host, started: attempt.started })
+        }),
+    }
+}
+
+/// The crashes in decisive attempts, by commit and test.
+fn by_commit(crashes: Vec<CrashEntry>) -> HashMap<CommitId, HashMap<String, Crash>> {
+    let mut known: HashMap<CommitId, HashMap<String, Crash>> = HashMap::new();
+    for CrashEntry { commit, key, title, started, host, .. } in
+        crashes.into_iter().filter(|crash| crash.decisive)
+    {
+        let crash = Crash { title, host: host.map(|host| host.to_string()), started };
+        known.entry(commit).or_default().insert(key.to_string(), crash);
+    }
+    known
 }
 
 fn add(

@@ -1,12 +1,9 @@
 //! The crashes on a branch by title, with the tests that each hit and its first and last occurrence.
 
-use std::collections::HashMap;
-
 use askama::Template;
-use model::CommitId;
-use regress::crash_groups::{Crash, CrashGroup, CrashSource, crash_groups};
+use regress::crash_groups::{CrashGroup, of_branch};
 use regress::json::CrashRow;
-use results::{BranchEntry, CrashEntry};
+use results::BranchEntry;
 
 use super::{CommitLink, Context, TestLink};
 use crate::http::Response;
@@ -48,18 +45,9 @@ struct CrashLine {
 pub fn view(context: Context<'_>, at: &BranchRef, format: Format) -> Result<Response, Problem> {
     let entries = context.store.branch(at)?;
     let history = context.store.history(&entries);
-    let flaky = entries.iter().enumerate().filter(|(_, entry)| entry.counts.flaky > 0).map(|(row, _)| row);
-    let found = match context.store.reader().crashes(at) {
-        Some(crashes) => {
-            let mut known = known(crashes);
-            crash_groups(&history, CrashSource::Table, flaky, |row, test| {
-                known.get_mut(&entries.get(row)?.commit)?.remove(test)
-            })
-        }
-        None => crash_groups(&history, CrashSource::File, flaky, |row, test| {
-            crash(context, entries.get(row)?, test)
-        }),
-    };
+    let reader = context.store.reader();
+    let found =
+        of_branch(&history, &entries, reader.crashes(at), |commit, key| reader.entry(commit, key).ok()?);
     if format == Format::Json {
         let rows: Vec<_> = found.groups.iter().map(|group| CrashRow::new(group, &entries)).collect();
         return context.json(&rows);
@@ -106,26 +94,4 @@ fn line(context: Context<'_>, at: &BranchRef, entries: &[BranchEntry], group: &C
             .collect(),
         tests_more: group.tests.len().saturating_sub(TESTS_MAX),
     }
-}
-
-/// The crashes in decisive attempts, by commit and test.
-fn known(crashes: Vec<CrashEntry>) -> HashMap<CommitId, HashMap<String, Crash>> {
-    let mut known: HashMap<CommitId, HashMap<String, Crash>> = HashMap::new();
-    for CrashEntry { commit, key, title, started, host, .. } in
-        crashes.into_iter().filter(|crash| crash.decisive)
-    {
-        let crash = Crash { title, host: host.map(|host| host.to_string()), started };
-        known.entry(commit).or_default().insert(key.to_string(), crash);
-    }
-    known
-}
-
-/// The crash of a test at a commit, if it crashed.
-fn crash(context: Context<'_>, commit: &BranchEntry, test: &str) -> Option<Crash> {
-    let entry = context.store.reader().entry(&commit.commit, &test.parse().ok()?).ok()??;
-    Some(Crash {
-        title: entry.decisive.crash?,
-        host: entry.decisive.host.map(|host| host.to_string()),
-        started: entry.decisive.started,
-    })
 }

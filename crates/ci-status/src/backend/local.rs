@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName};
 use regex::Regex;
+use regress::branch_history::BranchHistory;
+use regress::crash_groups;
 use regress::eta::expected_slots;
+use regress::json::CrashRow;
 use regress::range_diff::{PushResults, RangeDiffView};
 use regress::suspicious::{Columns, PASSES_READ, Source};
 use regress::{CommitStatuses, Names};
@@ -58,6 +61,18 @@ impl Backend for Local {
     fn flaky(&self, at: &BranchRef) -> Result<Vec<FlakyRow>, Problem> {
         let found = self.reader.flaky(at)?.unwrap_or_default();
         Ok(found.iter().map(FlakyRow::from).collect())
+    }
+
+    fn crashes(&self, at: &BranchRef) -> Result<Vec<CrashRow>, Problem> {
+        let entries = self.reader.branch(at)?.unwrap_or_default();
+        let history = BranchHistory::new(entries.iter().map(|entry| {
+            let columns = (entry.counts.total() > 0).then(|| self.columns(&entry.commit))?;
+            columns.map(Columns::into_statuses)
+        }));
+        let found = crash_groups::of_branch(&history, &entries, self.reader.crashes(at), |commit, key| {
+            self.reader.entry(commit, key).ok()?
+        });
+        Ok(found.groups.iter().map(|group| CrashRow::new(group, &entries)).collect())
     }
 
     fn range_diff(&self, at: &BranchRef, of: Option<&CommitId>) -> Result<Option<RangeDiffView>, Problem> {

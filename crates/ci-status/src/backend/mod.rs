@@ -12,6 +12,7 @@ use std::path::Path;
 
 use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName};
 use regex::Regex;
+use regress::json::CrashRow;
 use regress::range_diff::RangeDiffView;
 use regress::suspicious::Source;
 use results::json::{ArtifactRow, FlakyRow, SinceRow, SuspicionRow};
@@ -19,7 +20,7 @@ use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, Resolved};
 
 pub use local::Local;
 pub use log::LogContent;
-pub use remote::{CommitFormat, Remote};
+pub use remote::{CommitFormat, Remote, base};
 
 use crate::problem::Problem;
 
@@ -45,6 +46,9 @@ pub trait Backend: Debug + Send + Sync {
 
     /// The flaky tests of a branch, by name.
     fn flaky(&self, at: &BranchRef) -> Result<Vec<FlakyRow>, Problem>;
+
+    /// The crashes of a branch by title.
+    fn crashes(&self, at: &BranchRef) -> Result<Vec<CrashRow>, Problem>;
 
     /// A force-push of a branch: the newest one, or that with the old tip `of`; `None` if it is not recorded.
     fn range_diff(&self, at: &BranchRef, of: Option<&CommitId>) -> Result<Option<RangeDiffView>, Problem>;

@@ -230,7 +230,8 @@ pub fn each<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec
     done.into_iter().map(|(_, answer)| answer).collect()
 }
 
-fn base(address: &str) -> Result<Url, Problem> {
+/// The address of a dashboard, from that of it or of its start page.
+pub fn base(address: &str) -> Result<Url, Problem> {
     let bad = |reason: &str| Problem::Address { address: address.into(), reason: reason.into() };
     let mut url = Url::parse(address).map_err(|error| bad(&error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {

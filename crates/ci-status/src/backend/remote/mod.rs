@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName};
 use regex::Regex;
-use regress::json::CompareView;
+use regress::json::{CompareView, CrashRow};
 use regress::range_diff::RangeDiffView;
 use reqwest::Url;
 use results::codec::{Aligned, decode_commit};
@@ -26,6 +26,7 @@ use serde::de::DeserializeOwned;
 use super::{Backend, LogContent, all_branches};
 use crate::problem::Problem;
 use cache::Cache;
+pub use http::base;
 use http::{Body, Http, each};
 
 /// The form in which commits are fetched.
@@ -177,6 +178,11 @@ impl Backend for Remote {
 
     fn flaky(&self, at: &BranchRef) -> Result<Vec<FlakyRow>, Problem> {
         let parameters = [("user", at.user.as_str()), ("branch", at.branch.as_str()), ("flaky", "")];
+        Ok(self.json(&self.http.view(&parameters))?.unwrap_or_default())
+    }
+
+    fn crashes(&self, at: &BranchRef) -> Result<Vec<CrashRow>, Problem> {
+        let parameters = [("user", at.user.as_str()), ("branch", at.branch.as_str()), ("crashes", "")];
         Ok(self.json(&self.http.view(&parameters))?.unwrap_or_default())
     }
 

@@ -15,8 +15,13 @@ pub struct Dashboard {
 impl Dashboard {
     /// Starts a dashboard for a results directory.
     pub fn start(dir: &Path) -> Self {
+        Self::start_with(dir, &[])
+    }
+
+    /// The same with these arguments.
+    pub fn start_with(dir: &Path, arguments: &[&str]) -> Self {
         let mut command = Command::new(cargo_bin("ci-dashboard"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--output-dir"]).arg(dir);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--output-dir"]).arg(dir).args(arguments);
         command
             .env_clear()
             .env("HOME", dir)

@@ -13,7 +13,7 @@ use results::Reader;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::actions::{Actions, Rerun, Token, Webhook};
+use crate::actions::{Actions, Requests, Rerun, Token, Webhook};
 use crate::http::{PublicAddress, cgi};
 use crate::problem::Problem;
 use crate::repos::Repos;
@@ -60,7 +60,8 @@ struct ServeArguments {
     #[arg(long, value_name = "FILE")]
     hook_token_file: Option<PathBuf>,
     /// Enable reruns for users with the token in this file: a form on the page of each test, and
-    /// POST /c/COMMIT/TEST/rerun with "Authorization: Bearer TOKEN".
+    /// POST /c/COMMIT/TEST/rerun with "Authorization: Bearer TOKEN". With the same token, `ci-status rerun`, `bisect` and
+    /// `believe` send POST /requests.
     #[arg(long, value_name = "FILE")]
     rerun_token_file: Option<PathBuf>,
     /// Keep at most this number of connections open.
@@ -169,6 +170,7 @@ fn run_server(results: &ResultsArguments, arguments: &ServeArguments) -> anyhow:
     let actions = Actions {
         hook: token(&arguments.hook_token_file)?.map(Webhook::new),
         rerun: token(&arguments.rerun_token_file)?.map(Rerun::new),
+        requests: token(&arguments.rerun_token_file)?.map(Requests::new),
     };
     let limits = arguments.limits();
     let runtime = tokio::runtime::Builder::new_multi_thread()

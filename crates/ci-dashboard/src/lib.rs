@@ -19,7 +19,7 @@ mod store;
 mod testfiles;
 mod views;
 
-pub use crate::actions::{Actions, Rerun, Token, Webhook};
+pub use crate::actions::{Actions, Requests, Rerun, Token, Webhook};
 pub use crate::http::cgi::is_cgi;
 pub use crate::http::{Body, Encoded, MountError, PublicAddress, Request, Response};
 pub use crate::repos::Repos;

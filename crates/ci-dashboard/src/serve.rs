@@ -24,10 +24,13 @@ impl Handler for Service {
     }
 
     fn body_max(&self, request: &Request) -> usize {
-        let is_rerun = request.method == Method::POST
-            && self.actions.rerun.is_some()
-            && matches!(route::parse(request).1, Ok(Route::Rerun { .. }));
-        if is_rerun { actions::RERUN_BODY_MAX } else { 0 }
+        let has_body = request.method == Method::POST
+            && match route::parse(request).1 {
+                Ok(Route::Rerun { .. }) => self.actions.rerun.is_some(),
+                Ok(Route::Requests) => self.actions.requests.is_some(),
+                _ => false,
+            };
+        if has_body { actions::BODY_MAX } else { 0 }
     }
 
     fn handle(&self, request: &Request, body: &[u8]) -> Response {
@@ -39,6 +42,9 @@ impl Handler for Service {
                 }
                 (Ok(Route::Rerun { sha, key }), Actions { rerun: Some(rerun), .. }) => {
                     return rerun.answer(reader, request, body, (&sha, &key));
+                }
+                (Ok(Route::Requests), Actions { requests: Some(requests), .. }) => {
+                    return requests.answer(reader, request, body);
                 }
                 _ => {}
             }

@@ -111,6 +111,10 @@ fn is_cacheable(route: &Route) -> bool {
         | Route::Metrics
         | Route::OpenApi
         | Route::Hook
+        | Route::Requests
+        | Route::RequestState(_)
+        | Route::Bisections
+        | Route::Claims
         | Route::Rerun { .. } => false,
     }
 }
@@ -159,7 +163,10 @@ fn answer(
         Route::Health => health(site),
         Route::Metrics => views::metrics::view(context),
         Route::OpenApi => Ok(assets::openapi()),
-        Route::Hook | Route::Rerun { .. } => Err(no_page()),
+        Route::Bisections => views::records::bisections(reader),
+        Route::Claims => views::records::claims(reader),
+        Route::RequestState(file) => views::records::request(reader, file),
+        Route::Hook | Route::Requests | Route::Rerun { .. } => Err(no_page()),
     }
 }
 

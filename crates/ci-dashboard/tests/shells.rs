@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ci_dashboard::Request;
-use ci_dashboard::{Actions, Rerun, Token, Webhook};
+use ci_dashboard::{Actions, Requests, Rerun, Token, Webhook};
 use common::{FAILED_LOG, Farm, body, commits, example, skipped, small};
 use spawn::{Cmd, Limits, Output};
 
@@ -74,7 +74,11 @@ fn the_server_serves() {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let site = small_site(farm.path());
     let token = Token::new(TOKEN);
-    let actions = Actions { hook: Some(Webhook::new(token.clone())), rerun: Some(Rerun::new(token)) };
+    let actions = Actions {
+        hook: Some(Webhook::new(token.clone())),
+        rerun: Some(Rerun::new(token.clone())),
+        requests: Some(Requests::new(token)),
+    };
     let server = runtime.spawn(ci_dashboard::serve(site, actions, listener, Default::default(), async {
         stopped.await.ok();
     }));

@@ -101,7 +101,7 @@ fn a_client_that_stalls_is_disconnected() {
 fn a_slow_body_ends_at_the_time_limit() {
     let limits = Limits { response: Duration::from_secs(2), ..Limits::default() };
     let rerun = Some(Rerun::new(Token::new("secret-of-the-reruns")));
-    let server = Dashboard::with(Actions { rerun, hook: None }, limits, Proxies::default());
+    let server = Dashboard::with(Actions { rerun, ..Actions::default() }, limits, Proxies::default());
     let mut stream = TcpStream::connect(server.address).unwrap();
     let path = format!("/c/{}/fs.ext4.basic.punch/rerun", commits()[3].0);
     let head = "Host: ci\r\nAuthorization: Bearer secret-of-the-reruns\r\nContent-Length: 4000\r\n\r\n";

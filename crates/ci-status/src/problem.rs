@@ -237,9 +237,16 @@ pub enum Problem {
          machine, for example with scp, and validate it there with ci-daemon check"
     )]
     NoConfigCopy,
-    /// A command that needs the daemon, over `--remote`.
-    #[error("this command needs the ci-daemon of this machine; run it on the machine of the daemon")]
-    NotLocal,
+    /// A request without the token for requests.
+    #[error(
+        "{0}: the server wants its token for reruns; save it in a file of mode 600 and give --token-file FILE"
+    )]
+    NoToken(String),
+    /// A dashboard that takes no requests.
+    #[error(
+        "{0}: this dashboard takes no requests; start it with --rerun-token-file, or run the command on the machine of the daemon"
+    )]
+    NoRequests(String),
     /// A test that cannot be bisected.
     #[error("{key} is not bisected: {reason}")]
     Bisect {

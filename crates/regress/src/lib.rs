@@ -12,6 +12,7 @@ pub mod first_bad;
 pub mod fix;
 pub mod json;
 pub mod range_diff;
+pub mod request;
 mod statuses;
 pub mod suspicious;
 

@@ -141,6 +141,19 @@ pub fn list(output_dir: &Path) -> BisectionRecords {
     read_all(output_dir, |_| true)
 }
 
+/// At most `max` records, those that were written last, newest first. Those that cannot be read are left out.
+#[must_use]
+pub fn newest(output_dir: &Path, max: usize) -> Vec<BisectionRecord> {
+    let read = |id: &str| read(output_dir, id);
+    let (mut records, _) = records::list_newest(&output_dir.join(DIRECTORY), max, |_| true, read);
+    sort(&mut records);
+    records
+}
+
+fn sort(records: &mut [BisectionRecord]) {
+    records.sort_by(|a, b| (b.begun, &b.record.id).cmp(&(a.begun, &a.record.id)));
+}
+
 /// The commits at which the running bisections have or need results.
 #[must_use]
 pub(crate) fn needed_commits(output_dir: &Path) -> HashSet<CommitId> {
@@ -218,7 +231,7 @@ pub fn of_tests(output_dir: &Path, tests: &[ResultKey]) -> Vec<BisectionRecord> 
 fn read_all(output_dir: &Path, is_wanted: impl Fn(&str) -> bool) -> BisectionRecords {
     let read = |id: &str| read(output_dir, id);
     let (mut records, problems) = records::list(&output_dir.join(DIRECTORY), is_wanted, read);
-    records.sort_by(|a: &BisectionRecord, b| (b.begun, &b.record.id).cmp(&(a.begun, &a.record.id)));
+    sort(&mut records);
     BisectionRecords { records, problems }
 }
 

@@ -150,12 +150,25 @@ pub fn read(output_dir: &Path, id: &str) -> Result<Option<ClaimRecord>, String> 
     })
 }
 
+/// At most `max` records, those that were written last, newest first. Those that cannot be read are left out.
+#[must_use]
+pub fn newest(output_dir: &Path, max: usize) -> Vec<ClaimRecord> {
+    let read = |id: &str| read(output_dir, id);
+    let (mut records, _) = records::list_newest(&output_dir.join(DIRECTORY), max, |_| true, read);
+    sort(&mut records);
+    records
+}
+
+fn sort(records: &mut [ClaimRecord]) {
+    records.sort_by(|a, b| (b.begun, &b.id).cmp(&(a.begun, &a.id)));
+}
+
 /// The records of an output directory, newest first.
 #[must_use]
 pub fn list(output_dir: &Path) -> ClaimRecords {
     let read = |id: &str| read(output_dir, id);
     let (mut records, problems) = records::list(&output_dir.join(DIRECTORY), |_| true, read);
-    records.sort_by(|a: &ClaimRecord, b| (b.begun, &b.id).cmp(&(a.begun, &a.id)));
+    sort(&mut records);
     ClaimRecords { records, problems }
 }
 

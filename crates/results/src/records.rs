@@ -61,6 +61,16 @@ pub(crate) fn list<T>(
     is_wanted: impl Fn(&str) -> bool,
     read: impl Fn(&str) -> Result<Option<T>, String>,
 ) -> (Vec<T>, Vec<String>) {
+    list_newest(directory, FILES_MAX, is_wanted, read)
+}
+
+/// The same of at most `max` records: those that were written last.
+pub(crate) fn list_newest<T>(
+    directory: &Path,
+    max: usize,
+    is_wanted: impl Fn(&str) -> bool,
+    read: impl Fn(&str) -> Result<Option<T>, String>,
+) -> (Vec<T>, Vec<String>) {
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     let entries = match fsx::own::list(directory) {
         Ok(entries) => entries,
@@ -71,8 +81,13 @@ pub(crate) fn list<T>(
         }
     };
     let names = entries.iter().filter(|entry| entry.path.extension().is_some_and(|ending| ending == "json"));
-    let ids = names.filter_map(|entry| entry.path.file_stem()?.to_str()).filter(|id| is_wanted(id));
-    for id in ids.take(FILES_MAX) {
+    let mut paths: Vec<&Path> = names.map(|entry| entry.path.as_path()).collect();
+    if paths.len() > max {
+        let written = |path: &&Path| path.symlink_metadata().and_then(|data| data.modified()).ok();
+        paths.sort_by_cached_key(|path| std::cmp::Reverse(written(path)));
+    }
+    let ids = paths.into_iter().filter_map(|path| path.file_stem()?.to_str()).filter(|id| is_wanted(id));
+    for id in ids.take(max) {
         match read(id) {
             Ok(record) => found.extend(record),
             Err(problem) => problems.push(problem),

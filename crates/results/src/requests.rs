@@ -20,7 +20,7 @@ pub const TAKEN: &str = "taken";
 pub const VERSION: u32 = 1;
 /// The size limit of a request in bytes.
 pub const SIZE_MAX: u64 = 64 << 10;
-/// The maximum number of files that [`pending_reruns`] reads.
+/// The maximum number of files that [`pending`] reads.
 const FILES_MAX: usize = 1000;
 
 /// A request.
@@ -53,6 +53,18 @@ pub enum RequestKind {
     Believe(Believe),
     /// End the claim with this id.
     CancelBelieve(String),
+}
+
+/// How far the daemon is with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestState {
+    /// The daemon has not taken it.
+    Waiting,
+    /// The daemon has taken it, and has not finished it.
+    Taken,
+    /// It is finished, or there was no such request.
+    Ended,
 }
 
 /// A test at a commit.
@@ -114,28 +126,59 @@ pub fn submit(output_dir: &Path, kind: RequestKind, address: Option<IpAddr>) -> 
     Ok(path)
 }
 
-/// The requested reruns that are not done, in no particular order. Unreadable requests are skipped, and only the first
-/// [`FILES_MAX`] files are read.
+/// Whether the text can be the name of a request file.
+#[must_use]
+pub fn is_file_name(name: &str) -> bool {
+    let stem = name.strip_suffix(".json");
+    stem.is_some_and(|stem| {
+        (1..=100).contains(&stem.len()) && stem.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    })
+}
+
+/// The state of a request.
+#[must_use]
+pub fn state(output_dir: &Path, file: &str) -> RequestState {
+    let directory = output_dir.join(DIRECTORY);
+    let exists = |path: PathBuf| is_file_name(file) && path.symlink_metadata().is_ok();
+    if exists(directory.join(file)) {
+        RequestState::Waiting
+    } else if exists(directory.join(TAKEN).join(file)) {
+        RequestState::Taken
+    } else {
+        RequestState::Ended
+    }
+}
+
+/// The requested reruns that are not done, in no particular order.
 #[must_use]
 pub fn pending_reruns(output_dir: &Path) -> Vec<Rerun> {
+    let reruns = pending(output_dir).into_iter().filter_map(|(_, kind)| match kind {
+        RequestKind::Rerun(rerun) => Some(rerun),
+        _ => None,
+    });
+    reruns.collect()
+}
+
+/// The requests that are not done, with the names of their files, in no particular order. Unreadable requests are skipped, and only
+/// the first [`FILES_MAX`] files are read.
+#[must_use]
+pub fn pending(output_dir: &Path) -> Vec<(String, RequestKind)> {
     let directory = output_dir.join(DIRECTORY);
     let files =
         [directory.join(TAKEN), directory].into_iter().filter_map(|directory| fs::read_dir(directory).ok());
     let wanted = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "json");
     let paths = files.flatten().filter_map(|entry| Some(entry.ok()?.path())).filter(wanted);
-    paths.take(FILES_MAX).filter_map(|path| read(&path)).collect()
+    let named = |path: PathBuf| Some((path.file_name()?.to_str()?.to_owned(), read(&path)?));
+    paths.take(FILES_MAX).filter_map(named).collect()
 }
 
-fn read(path: &Path) -> Option<Rerun> {
+fn read(path: &Path) -> Option<RequestKind> {
     let data = fs::symlink_metadata(path).ok()?;
     if !data.is_file() || data.len() > SIZE_MAX {
         return None;
     }
     let request: Request = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-    match request.kind {
-        RequestKind::Rerun(rerun) if request.version == VERSION => Some(rerun),
-        _ => None,
-    }
+    (request.version == VERSION).then_some(request.kind)
 }
 
 #[cfg(test)]
@@ -162,6 +205,12 @@ mod tests {
         let mut keys: Vec<_> = pending_reruns(dir.path()).iter().map(|rerun| rerun.key.to_string()).collect();
         keys.sort();
         assert_eq!(keys, ["fs.a.x", "fs.a.y"]);
+        assert_eq!(pending(dir.path()).len(), 3);
+        assert_eq!(state(dir.path(), "x.json"), RequestState::Taken);
+        assert_eq!(state(dir.path(), "bad.json"), RequestState::Waiting);
+        for name in ["y.json", "../x.json", "taken/x.json", "", ".json", "x"] {
+            assert_eq!(state(dir.path(), name), RequestState::Ended, "{name}");
+        }
         fs::remove_file(taken.join("x.json")).unwrap();
         assert_eq!(pending_reruns(dir.path()).len(), 1);
     }

@@ -1,12 +1,15 @@
-//! The requests that change something: a fetch ([`Webhook`]) and a rerun ([`Rerun`]). Each is disabled unless the server gets a
+//! The requests that change something: a fetch ([`Webhook`]), a rerun ([`Rerun`]), and what programs request ([`Requests`]). Each is disabled unless the server gets a
 //! token for it; a CGI program never has one.
 
 mod hook;
+mod request;
 mod rerun;
+mod submit;
 mod token;
 
 pub use self::hook::Webhook;
-pub use self::rerun::{BODY_MAX as RERUN_BODY_MAX, Rerun};
+pub use self::request::Requests;
+pub use self::rerun::{BODY_MAX, Rerun};
 pub use self::token::Token;
 
 /// The actions that a server offers.
@@ -16,4 +19,6 @@ pub struct Actions {
     pub hook: Option<Webhook>,
     /// `POST /c/<sha>/<key>/rerun`
     pub rerun: Option<Rerun>,
+    /// `POST /requests`
+    pub requests: Option<Requests>,
 }

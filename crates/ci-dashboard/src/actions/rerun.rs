@@ -10,16 +10,15 @@ use model::{CommitId, ResultKey, Status};
 use results::{Reader, requests};
 use serde::Serialize;
 
+use super::submit::submit;
 use super::token::{Token, bearer};
 use crate::http::{Request, Response, content_type, request};
 use crate::problem::Problem;
 use crate::route::{Format, Links};
 use crate::views;
 
-/// The maximum size of the body, in bytes.
+/// The maximum size of the body of a rerun or request, in bytes.
 pub const BODY_MAX: usize = 4 << 10;
-/// The maximum number of open requests. The daemon takes them every two seconds, so more mean that it is not running.
-const OPEN_MAX: usize = 500;
 
 /// The rerun action of a server.
 #[derive(Debug)]
@@ -83,29 +82,21 @@ impl Rerun {
         }
         let name = |error: model::NameError| Problem::BadRequest(error.to_string());
         let (sha, key): (CommitId, ResultKey) = (sha.parse().map_err(name)?, key.parse().map_err(name)?);
-        let missing = || Problem::NotFound("no result of this test at this commit".into());
-        let entry = reader.entry(&sha, &key)?.ok_or_else(missing)?;
-        if entry.decisive.status == Status::InProgress {
-            return Err(Problem::Conflict("this test is running right now".into()));
-        }
-        let open = requests::pending_reruns(reader.output_dir());
-        if open.iter().any(|open| open.commit == sha && open.key == key) {
-            return Ok((sha, key));
-        }
-        if open.len() >= OPEN_MAX {
-            let text = format!("{OPEN_MAX} requests are waiting; check that ci-daemon is running");
-            return Err(Problem::Unavailable(text));
-        }
+        check_rerun(reader, &sha, &key)?;
         let rerun = requests::Rerun { commit: sha.clone(), key: key.clone() };
-        let kind = requests::RequestKind::Rerun(rerun);
-        requests::submit(reader.output_dir(), kind, request.client).map_err(|error| {
-            let directory = reader.output_dir().join(requests::DIRECTORY);
-            tracing::error!("{}: the request cannot be written: {error}", directory.display());
-            Problem::Unavailable("the request cannot be written; see the server's log".into())
-        })?;
-        tracing::info!("rerun of {key} at {} requested", sha.short());
+        submit(reader, requests::RequestKind::Rerun(rerun), request.client)?;
         Ok((sha, key))
     }
+}
+
+/// Whether a test can run again at a commit.
+pub(super) fn check_rerun(reader: &Reader, sha: &CommitId, key: &ResultKey) -> Result<(), Problem> {
+    let missing = || Problem::NotFound("no result of this test at this commit".into());
+    let entry = reader.entry(sha, key)?.ok_or_else(missing)?;
+    if entry.decisive.status == Status::InProgress {
+        return Err(Problem::Conflict("this test is running right now".into()));
+    }
+    Ok(())
 }
 
 /// The token in a form that was sent from a page of this site.

@@ -115,6 +115,14 @@ pub enum Route {
     OpenApi,
     /// `POST` only: makes ci-daemon fetch now.
     Hook,
+    /// `POST` only: requests of programs.
+    Requests,
+    /// The state of a request: the name of its file.
+    RequestState(String),
+    /// The newest bisections.
+    Bisections,
+    /// The newest claims.
+    Claims,
     /// `POST` only: requests a rerun. The names are parsed after the token has been checked.
     Rerun {
         /// The commit.

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::sync::LazyLock;
 
 use matchit::Router;
-use results::bisections;
+use results::{bisections, requests};
 
 use super::query::Query;
 use super::{
@@ -31,12 +31,19 @@ const TABLE: &[(&str, Build)] = &[
     ("/ci/openapi.json", |_, _| Ok(Route::OpenApi)),
     ("/ci/{asset}", |path, _| Ok(Route::Asset(path.text("asset")?))),
     ("/hook", |_, _| Ok(Route::Hook)),
+    ("/requests", |_, _| Ok(Route::Requests)),
+    ("/requests/{request}", |path, _| {
+        let name = Some(path.text("request")?).filter(|name| requests::is_file_name(name));
+        Ok(Route::RequestState(name.ok_or(RouteError::Unknown)?))
+    }),
     ("/u/{user}", |path, _| Ok(Route::User(path.text("user")?.parse()?))),
     ("/u/{user}/{*branch}", |path, query| {
         let branch = path.text("branch")?.parse()?;
         query.branch_route(BranchRef { user: path.text("user")?.parse()?, branch })
     }),
     ("/c/ci-daemon-status.json", |_, _| Ok(Route::File(FileRoute::Snapshot))),
+    ("/c/bisections.json", |_, _| Ok(Route::Bisections)),
+    ("/c/claims.json", |_, _| Ok(Route::Claims)),
     ("/c/bisect/{bisection}", |path, _| {
         let name = path.text("bisection")?;
         let id = name.strip_suffix(".json").filter(|id| bisections::is_id(id));
@@ -158,6 +165,7 @@ mod tests {
             let target = target.replace("{user}", "mira").replace("{*branch}", "xfs/for-next");
             let target = target.replace("{asset}", "style.css").replace("{file}", "vmcore");
             let target = target.replace("{attempt}", "attempt.2").replace("{bisection}", "a-b-1.json");
+            let target = target.replace("{request}", "x1b2.json");
             assert!(of(&target).is_ok(), "{target}");
             assert_eq!(ROUTER.at(&target).unwrap().params.iter().count(), pattern.matches('{').count());
         }
@@ -173,6 +181,9 @@ mod tests {
         assert_eq!(of("/nothing"), Err(RouteError::Unknown));
         let record = Route::File(FileRoute::Bisection("a1-b2-c3".into()));
         assert_eq!(of("/c/bisect/a1-b2-c3.json"), Ok(record));
+        for bad in ["..%2Fx.json", "taken%2Fx.json", ".json", "x"] {
+            assert_eq!(of(&format!("/requests/{bad}")), Err(RouteError::Unknown), "{bad}");
+        }
         for bad in ["a1", "..%2Fx.json", ".json", "a%20b.json"] {
             assert_eq!(of(&format!("/c/bisect/{bad}")), Err(RouteError::Unknown), "{bad}");
         }

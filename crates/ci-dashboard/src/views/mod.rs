@@ -22,6 +22,7 @@ pub mod log;
 pub mod log_events;
 pub mod metrics;
 pub mod range_diff;
+pub mod records;
 pub mod status;
 mod suspicious;
 pub mod test;

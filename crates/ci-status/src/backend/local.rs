@@ -14,7 +14,10 @@ use regress::json::CrashRow;
 use regress::range_diff::{PushResults, RangeDiffView};
 use regress::suspicious::{Columns, PASSES_READ, Source};
 use regress::{CommitStatuses, Names};
+use results::bisections::BisectionRecords;
+use results::claims::ClaimRecords;
 use results::json::{ArtifactRow, FlakyRow};
+use results::requests::{self, RequestKind, RequestState};
 use results::{
     BranchEntry, CommitResults, HistoryEntry, LogKind, Reader, RecentRun, Resolved, Statuses, TestDuration,
     TestEntry,
@@ -128,6 +131,25 @@ impl Backend for Local {
 
     fn snapshot(&self) -> Result<Option<StatusSnapshot>, Problem> {
         Ok(self.reader.snapshot()?)
+    }
+
+    fn bisections(&self) -> Result<BisectionRecords, Problem> {
+        Ok(results::bisections::list(self.reader.output_dir()))
+    }
+
+    fn claims(&self) -> Result<ClaimRecords, Problem> {
+        Ok(results::claims::list(self.reader.output_dir()))
+    }
+
+    fn submit(&self, kind: RequestKind) -> Result<String, Problem> {
+        let output_dir = self.reader.output_dir();
+        let path = requests::submit(output_dir, kind, None)
+            .map_err(|reason| Problem::Request { path: output_dir.join(requests::DIRECTORY), reason })?;
+        Ok(path.file_name().map(|name| name.to_string_lossy().into()).unwrap_or_default())
+    }
+
+    fn request_state(&self, file: &str) -> Result<RequestState, Problem> {
+        Ok(requests::state(self.reader.output_dir(), file))
     }
 
     fn directory(&self) -> Option<&Path> {

@@ -15,7 +15,10 @@ use regex::Regex;
 use regress::json::CrashRow;
 use regress::range_diff::RangeDiffView;
 use regress::suspicious::Source;
+use results::bisections::BisectionRecords;
+use results::claims::ClaimRecords;
 use results::json::{ArtifactRow, FlakyRow, SinceRow, SuspicionRow};
+use results::requests::{RequestKind, RequestState};
 use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, Resolved};
 
 pub use local::Local;
@@ -102,6 +105,18 @@ pub trait Backend: Debug + Send + Sync {
 
     /// The status snapshot of the daemon; `None` if no daemon has run there yet.
     fn snapshot(&self) -> Result<Option<StatusSnapshot>, Problem>;
+
+    /// The bisections of the farm, newest first. A dashboard lists only the newest ones.
+    fn bisections(&self) -> Result<BisectionRecords, Problem>;
+
+    /// The claims of the farm, newest first. A dashboard lists only the newest ones.
+    fn claims(&self) -> Result<ClaimRecords, Problem>;
+
+    /// Requests something of the daemon. Returns the name of the request file.
+    fn submit(&self, kind: RequestKind) -> Result<String, Problem>;
+
+    /// How far the daemon is with a request.
+    fn request_state(&self, file: &str) -> Result<RequestState, Problem>;
 
     /// Drops cached responses, so that the next read is up to date.
     fn refresh(&self) {}

@@ -1,18 +1,19 @@
-//! `ci-status believe`: requests the runs that prove a fix from the daemon on this machine, and lists the claims of the farm.
+//! `ci-status believe`: requests the runs that prove a fix, and lists the claims of the farm.
 //!
 //! What can be checked here is: the daemon only logs why it refuses a request.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use belief::Confidence;
 use model::{BranchRef, ResultKey};
-use results::claims::{self, ClaimRecord, ClaimRecords, ClaimState};
-use results::requests::{Believe, RequestKind};
+use regress::request::check_believe;
+use results::claims::{ClaimRecord, ClaimRecords, ClaimState};
+use results::requests::{Believe, RequestKind, RequestState};
 use serde::Serialize;
 use stdio::terminal;
 
-use super::rerun::{is_waiting, requested_by, submit, wait_until};
+use super::rerun::{request_path, requested_by, state, submit, wait_while};
 use super::wait::Clock;
 use super::{Answer, history, to_json};
 use crate::context::Context;
@@ -29,8 +30,7 @@ pub struct Claims {
 
 /// Reads the claims.
 pub fn list(context: &Context) -> Result<Claims, Problem> {
-    let output_dir = context.backend.directory().ok_or(Problem::NotLocal)?;
-    let ClaimRecords { records, problems } = claims::list(output_dir);
+    let ClaimRecords { records, problems } = context.backend.claims()?;
     Ok(Claims { records, problems })
 }
 
@@ -100,48 +100,46 @@ pub fn run(
     clock: &mut dyn Clock,
     report: &mut dyn FnMut(&str),
 ) -> Result<Requested, Problem> {
-    let output_dir = context.backend.directory().ok_or(Problem::NotLocal)?;
     let branch = select::branch(context, wanted.branch)?;
     let listed = context.backend.branch(&branch)?.unwrap_or_default();
     let key = history::find(context, &listed, wanted.test, &branch)?;
     let entries = context.backend.history(&branch, &key)?.unwrap_or_default();
     let refused = |reason: &str| Problem::Believe { key: key.clone(), reason: reason.into() };
     let confidence = Confidence::try_from(f64::from(wanted.confidence)).unwrap_or(Confidence::USUAL);
-    if regress::fix::at(&entries, 0, confidence).is_none() {
-        return Err(refused("no commit before the tip of the branch fails, or the tip fails"));
-    }
+    check_believe(&entries, confidence).map_err(|error| refused(&error.to_string()))?;
     let request = Believe { branch: branch.clone(), key: key.clone(), confidence: wanted.confidence };
-    let path = submit(context, output_dir, RequestKind::Believe(request))?;
-    if path.exists() {
-        let request = Some(path);
+    let file = submit(context, RequestKind::Believe(request))?;
+    if state(context, &file)? == RequestState::Waiting {
+        let request = Some(request_path(context, &file));
         return Ok(Requested { branch, test: key, taken: false, request, claim: None, waited: wanted.wait });
     }
-    wait_until(|| !is_waiting(output_dir, &path));
-    let mut claim = begun(output_dir, &path);
-    if claim.is_none() && !is_waiting(output_dir, &path) {
+    let mut state = wait_while(context, &file, RequestState::Taken)?;
+    let mut claim = begun(context, &file)?;
+    if claim.is_none() && state == RequestState::Ended {
         return Err(refused("ci-daemon refused it; its log has the reason"));
     }
     let mut last = String::new();
-    let ended = |claim: &Option<ClaimRecord>| match claim {
+    let ended = |claim: &Option<ClaimRecord>, state| match claim {
         Some(claim) => claim.state.is_final(),
-        None => !is_waiting(output_dir, &path),
+        None => state == RequestState::Ended,
     };
-    while wanted.wait && !ended(&claim) {
+    while wanted.wait && !ended(&claim, state) {
         let progress = claim.as_ref().map(ToString::to_string).unwrap_or_default();
         if progress != last {
             report(&progress);
             last = progress;
         }
         clock.pause();
-        claim = begun(output_dir, &path);
+        state = super::rerun::state(context, &file)?;
+        claim = begun(context, &file)?;
     }
     Ok(Requested { branch, test: key, taken: true, request: None, claim, waited: wanted.wait })
 }
 
 /// The claim of a request that the daemon took.
-fn begun(output_dir: &Path, request: &Path) -> Option<ClaimRecord> {
-    let file = request.file_name()?.to_str()?;
-    claims::list(output_dir).records.into_iter().find(|found| found.request.as_deref() == Some(file))
+fn begun(context: &Context, file: &str) -> Result<Option<ClaimRecord>, Problem> {
+    let records = context.backend.claims()?.records;
+    Ok(records.into_iter().find(|found| found.request.as_deref() == Some(file)))
 }
 
 impl Answer for Requested {
@@ -196,12 +194,10 @@ pub struct Cancelled {
 
 /// Requests the end of a claim.
 pub fn cancel(context: &Context, id: &str) -> Result<Cancelled, Problem> {
-    let output_dir = context.backend.directory().ok_or(Problem::NotLocal)?;
-    let record = claims::read(output_dir, id).ok().flatten();
-    if record.is_none_or(|found| found.state.is_final()) {
+    if !context.backend.claims()?.records.iter().any(|found| found.id == id && !found.state.is_final()) {
         return Err(Problem::NoClaim(id.into()));
     }
-    submit(context, output_dir, RequestKind::CancelBelieve(id.into()))?;
+    submit(context, RequestKind::CancelBelieve(id.into()))?;
     Ok(Cancelled { id: id.into() })
 }
 

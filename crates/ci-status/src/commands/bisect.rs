@@ -1,20 +1,20 @@
-//! `ci-status bisect`: requests a bisection from the daemon on this machine, and lists those of the farm.
+//! `ci-status bisect`: requests a bisection, and lists those of the farm.
 //!
 //! What can be checked here is: the daemon only logs why it refuses a request.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use gitio::Repo;
-use model::{BranchRef, CommitId, ResultKey, Status};
-use regress::first_bad::stretches;
-use results::bisections::{self, BisectionRecord};
-use results::requests::{Bisect, BisectRange, RequestKind};
-use results::{BranchEntry, HistoryEntry, PREFIX_MIN, TestEntry};
+use model::{BranchRef, CommitId, ResultKey};
+use regress::request::check_bisect;
+use results::bisections::{self, BisectionRecord, BisectionRecords};
+use results::requests::{Bisect, BisectRange, RequestKind, RequestState};
+use results::{BranchEntry, PREFIX_MIN};
 use serde::Serialize;
 use stdio::terminal;
 
-use super::rerun::{is_waiting, requested_by, submit, wait_until};
+use super::rerun::{request_path, requested_by, state, submit, wait_while};
 use super::{Answer, history, to_json};
 use crate::context::Context;
 use crate::problem::Problem;
@@ -30,8 +30,7 @@ pub struct Bisections {
 
 /// Reads the bisections.
 pub fn list(context: &Context) -> Result<Bisections, Problem> {
-    let output_dir = context.backend.directory().ok_or(Problem::NotLocal)?;
-    let bisections::BisectionRecords { records, problems } = bisections::list(output_dir);
+    let BisectionRecords { records, problems } = context.backend.bisections()?;
     Ok(Bisections { records, problems })
 }
 
@@ -86,65 +85,35 @@ pub struct Requested {
 
 /// Requests a bisection, and waits until it begins.
 pub fn run(context: &Context, test: &str, range: Option<&str>) -> Result<Requested, Problem> {
-    let output_dir = context.backend.directory().ok_or(Problem::NotLocal)?;
     let branch = select::branch(context, None)?;
     let listed = context.backend.branch(&branch)?.unwrap_or_default();
     let key = history::find(context, &listed, test, &branch)?;
     let entries = context.backend.history(&branch, &key)?.unwrap_or_default();
     let refused = |reason: String| Problem::Bisect { key: key.clone(), reason };
-    let range = match range {
-        Some(text) => Some(given(context, &listed, &entries, text).map_err(refused)?),
-        None => {
-            check_default(&entries).map_err(refused)?;
-            None
-        }
-    };
+    let range = range.map(|text| given(context, &listed, text)).transpose().map_err(refused)?;
+    check_bisect(&listed, &entries, range.as_ref()).map_err(|error| refused(error.to_string()))?;
     let wanted = Bisect { branch: branch.clone(), key: key.clone(), range };
-    let path = submit(context, output_dir, RequestKind::Bisect(wanted))?;
-    if path.exists() {
-        let request = Some(path);
+    let file = submit(context, RequestKind::Bisect(wanted))?;
+    if state(context, &file)? == RequestState::Waiting {
+        let request = Some(request_path(context, &file));
         return Ok(Requested { branch, test: key, taken: false, request, bisection: None });
     }
-    let bisection = begun(output_dir, &path);
-    if bisection.is_none() && !is_waiting(output_dir, &path) {
+    let state = wait_while(context, &file, RequestState::Taken)?;
+    let is_it = |found: &BisectionRecord| found.request.as_deref() == Some(file.as_str());
+    let bisection = context.backend.bisections()?.records.into_iter().find(is_it);
+    if bisection.is_none() && state == RequestState::Ended {
         return Err(refused("ci-daemon refused it; its log has the reason".into()));
     }
     Ok(Requested { branch, test: key, taken: true, request: None, bisection })
 }
 
-/// The bisection of a request that the daemon took.
-fn begun(output_dir: &Path, request: &Path) -> Option<BisectionRecord> {
-    wait_until(|| !is_waiting(output_dir, request));
-    let file = request.file_name()?.to_str()?;
-    bisections::list(output_dir).records.into_iter().find(|found| found.request.as_deref() == Some(file))
-}
-
 /// The range that the user gave.
-fn given(
-    context: &Context,
-    listed: &[BranchEntry],
-    entries: &[HistoryEntry],
-    text: &str,
-) -> Result<BisectRange, String> {
+fn given(context: &Context, listed: &[BranchEntry], text: &str) -> Result<BisectRange, String> {
     let ends = text.split_once("..").filter(|(base, head)| !base.is_empty() && !head.contains(".."));
     let (base, head) =
         ends.ok_or_else(|| format!("{text:?} is not a range; give BASE..HEAD, for example 3f2a9c..f7da08"))?;
     let head = if head.is_empty() { "HEAD" } else { head };
-    let (base, head) = (commit(context, listed, base)?, commit(context, listed, head)?);
-    if base == head {
-        return Err(format!("base and head are the same commit, {}", head.short()));
-    }
-    let place = |id: &CommitId| listed.iter().position(|entry| entry.commit == *id);
-    let at =
-        place(&head).ok_or_else(|| format!("{} is not among the commits of the branch", head.short()))?;
-    if place(&base).is_some_and(|place| place < at) {
-        return Err(format!("{} is newer than {}; give the older commit first", base.short(), head.short()));
-    }
-    let entry = entries.iter().find(|entry| entry.commit == head).and_then(|found| found.entry.as_ref());
-    if entry.is_none_or(|entry| entry.attempts_in(Status::Failed) == 0) {
-        return Err(format!("it has no failure at {}", head.short()));
-    }
-    Ok(BisectRange { base, head })
+    Ok(BisectRange { base: commit(context, listed, base)?, head: commit(context, listed, head)? })
 }
 
 /// A commit of the branch by its first digits, or any commit by its full id or as a revision of the checkout.
@@ -163,16 +132,6 @@ fn commit(context: &Context, listed: &[BranchEntry], name: &str) -> Result<Commi
     }
     let resolved = Repo::discover(&context.directory).and_then(|repo| repo.resolve(name));
     resolved.map_err(|_| format!("no commit {name:?} on the branch"))
-}
-
-/// Whether the daemon will find a range.
-fn check_default(entries: &[HistoryEntry]) -> Result<(), String> {
-    let status = |row: &HistoryEntry| row.entry.as_ref().map(TestEntry::status);
-    let newest = stretches(entries.iter().map(status)).into_iter().next();
-    match newest {
-        Some(_) => Ok(()),
-        None => Err("no commit of the branch fails; for a test that is only flaky, give BASE..HEAD".into()),
-    }
 }
 
 impl Answer for Requested {
@@ -214,12 +173,11 @@ pub struct Cancelled {
 
 /// Requests the end of a bisection.
 pub fn cancel(context: &Context, id: &str) -> Result<Cancelled, Problem> {
-    let output_dir = context.backend.directory().ok_or(Problem::NotLocal)?;
-    let record = bisections::read(output_dir, id).ok().flatten();
-    if record.is_none_or(|found| found.record.state.is_final()) {
+    let is_it = |found: &BisectionRecord| found.record.id == id && !found.record.state.is_final();
+    if !context.backend.bisections()?.records.iter().any(is_it) {
         return Err(Problem::NoBisection(id.into()));
     }
-    submit(context, output_dir, RequestKind::CancelBisection(id.into()))?;
+    submit(context, RequestKind::CancelBisection(id.into()))?;
     Ok(Cancelled { id: id.into() })
 }
 

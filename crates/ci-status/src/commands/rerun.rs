@@ -1,13 +1,14 @@
-//! `ci-status rerun`: requests a rerun of a test from the daemon on this machine.
+//! `ci-status rerun`: requests a rerun of a test.
 //!
-//! The request is a file (`results::requests`) that the daemon takes within two seconds.
+//! The request is a file (`results::requests`) on the machine of the daemon, which takes it within two seconds. This program writes it,
+//! or a dashboard.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use model::{CommitId, ResultKey};
-use results::requests;
+use results::requests::{self, RequestState};
 use serde::Serialize;
 use stdio::terminal;
 
@@ -32,38 +33,37 @@ pub struct Rerun {
     request: Option<PathBuf>,
 }
 
-/// Writes the request and waits until the daemon takes it.
+/// Requests it, and waits until the daemon takes it.
 pub fn run(context: &Context, commit: &str, test: &str) -> Result<Rerun, Problem> {
-    let Some(output_dir) = context.backend.directory() else { return Err(Problem::NotLocal) };
     let TestAtCommit { commit, key, .. } = TestAtCommit::find(context, commit, test)?;
     let wanted = requests::Rerun { commit: commit.clone(), key: key.clone() };
-    let path = submit(context, output_dir, requests::RequestKind::Rerun(wanted))?;
-    let taken = !path.exists();
-    Ok(Rerun { commit, test: key, taken, request: (!taken).then_some(path) })
+    let file = submit(context, requests::RequestKind::Rerun(wanted))?;
+    let waits = state(context, &file)? == RequestState::Waiting;
+    Ok(Rerun { commit, test: key, taken: !waits, request: waits.then(|| request_path(context, &file)) })
 }
 
-/// Writes a request, and waits until a running daemon takes it.
-pub(super) fn submit(
-    context: &Context,
-    output_dir: &Path,
-    kind: requests::RequestKind,
-) -> Result<PathBuf, Problem> {
-    let path = requests::submit(output_dir, kind, None)
-        .map_err(|reason| Problem::Request { path: output_dir.join(requests::DIRECTORY), reason })?;
+/// Writes a request, and waits until a running daemon takes it. Returns the name of its file.
+pub(super) fn submit(context: &Context, kind: requests::RequestKind) -> Result<String, Problem> {
+    let file = context.backend.submit(kind)?;
     let runs = context
         .backend
         .snapshot()?
         .is_some_and(|snapshot| context.now.saturating_sub(snapshot.written) <= super::workers::STALE);
     if runs {
-        wait_until(|| !path.exists());
+        wait_while(context, &file, RequestState::Waiting)?;
     }
-    Ok(path)
+    Ok(file)
 }
 
-/// Whether the daemon has not finished the request: it waits for the branch.
-pub(super) fn is_waiting(output_dir: &Path, request: &Path) -> bool {
-    let taken = output_dir.join(requests::DIRECTORY).join(requests::TAKEN);
-    request.file_name().is_some_and(|name| taken.join(name).exists())
+/// How far the daemon is with a request.
+pub(super) fn state(context: &Context, file: &str) -> Result<RequestState, Problem> {
+    context.backend.request_state(file)
+}
+
+/// The request file, as this machine sees it.
+pub(super) fn request_path(context: &Context, file: &str) -> PathBuf {
+    let directory = context.backend.directory();
+    directory.map_or_else(|| file.into(), |directory| directory.join(requests::DIRECTORY).join(file))
 }
 
 /// The account that requested something, in words; `None` is the farm itself.
@@ -71,11 +71,20 @@ pub(super) fn requested_by(account: Option<&str>) -> String {
     account.map_or("the farm".into(), |account| format!("by {account}"))
 }
 
-/// Waits for the daemon, but not for long.
-pub(super) fn wait_until(done: impl Fn() -> bool) {
+/// Waits while a request has this state, but not for long. Returns its state then.
+pub(super) fn wait_while(
+    context: &Context,
+    file: &str,
+    while_in: RequestState,
+) -> Result<RequestState, Problem> {
     let start = Instant::now();
-    while !done() && start.elapsed() < TAKE_TIMEOUT {
-        std::thread::sleep(Duration::from_millis(50));
+    let pause = if context.backend.directory().is_some() { 50 } else { 500 };
+    loop {
+        let now = state(context, file)?;
+        if now != while_in || start.elapsed() >= TAKE_TIMEOUT {
+            return Ok(now);
+        }
+        std::thread::sleep(Duration::from_millis(pause));
     }
 }
 

@@ -177,6 +177,31 @@ impl Http {
         Ok(Some(Body { bytes: bytes.into(), brotli: header.brotli, url: last }))
     }
 
+    /// Sends JSON, and returns the body of the response. Any status but success is an error.
+    pub fn post(&self, url: &Url, body: Vec<u8>) -> Result<Vec<u8>, Problem> {
+        let request =
+            self.client.post(url.clone()).header(header::CONTENT_TYPE, "application/json").body(body);
+        let response = self.send(request, url)?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            return Err(Problem::NoToken(url.to_string()));
+        }
+        // A dashboard without the action refuses the method, or does not have the address.
+        let refused = [StatusCode::METHOD_NOT_ALLOWED, StatusCode::NOT_IMPLEMENTED];
+        if refused.contains(&response.status()) {
+            return Err(Problem::NoRequests(url.to_string()));
+        }
+        if response.status() == StatusCode::NOT_FOUND {
+            let mut bytes = Vec::new();
+            let _ = response.take(ERROR_MAX).read_to_end(&mut bytes);
+            let reason = error_of(&bytes).ok_or_else(|| Problem::NoRequests(url.to_string()))?;
+            return Err(Problem::Remote { url: url.to_string(), reason });
+        }
+        match present(url, response)? {
+            Some(response) => self.read(url, response),
+            None => Err(Problem::NoRequests(url.to_string())),
+        }
+    }
+
     /// The bytes of a growing file starting at `offset`, never from the cache; `None` if it is not found.
     pub fn rest(&self, url: &Url, offset: u64) -> Result<Option<Vec<u8>>, Problem> {
         let request = self.client.get(url.clone()).header(header::RANGE, format!("bytes={offset}-"));

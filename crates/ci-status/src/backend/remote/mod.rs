@@ -16,10 +16,13 @@ use regex::Regex;
 use regress::json::{CompareView, CrashRow};
 use regress::range_diff::RangeDiffView;
 use reqwest::Url;
+use results::bisections::BisectionRecords;
+use results::claims::ClaimRecords;
 use results::codec::{Aligned, decode_commit};
 use results::json::{
     ArtifactRow, CommitRow, CommitView, FlakyRow, HistoryRow, SinceRow, SuspicionRow, TestView, UserView,
 };
+use results::requests::{self, RequestKind, RequestState};
 use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, PREFIX_MIN, Resolved, layout};
 use serde::de::DeserializeOwned;
 
@@ -79,6 +82,16 @@ impl Remote {
                 Err(Problem::Remote { url: body.url, reason })
             }
         }
+    }
+
+    /// An answer that is not from the cache of this process.
+    fn newest<T: DeserializeOwned>(&self, segments: &[&str]) -> Result<T, Problem> {
+        let url = self.http.file(segments);
+        self.http.clear_memory();
+        self.json(&url)?.ok_or_else(|| Problem::Remote {
+            url: url.to_string(),
+            reason: "this dashboard does not have it; it may be an older version".into(),
+        })
     }
 
     fn rows(&self, url: &Url, at: &BranchRef) -> Result<Option<Vec<BranchEntry>>, Problem> {
@@ -306,6 +319,36 @@ impl Backend for Remote {
 
     fn snapshot(&self) -> Result<Option<StatusSnapshot>, Problem> {
         self.json(&self.http.file(&["c", layout::SNAPSHOT]))
+    }
+
+    fn bisections(&self) -> Result<BisectionRecords, Problem> {
+        let records = self.newest(&["c", "bisections.json"])?;
+        Ok(BisectionRecords { records, problems: Vec::new() })
+    }
+
+    fn claims(&self) -> Result<ClaimRecords, Problem> {
+        Ok(ClaimRecords { records: self.newest(&["c", "claims.json"])?, problems: Vec::new() })
+    }
+
+    fn submit(&self, kind: RequestKind) -> Result<String, Problem> {
+        let url = self.http.file(&["requests"]);
+        let body = requests::Request { version: requests::VERSION, address: None, kind };
+        let answer = self.http.post(&url, serde_json::to_vec(&body).unwrap_or_default())?;
+        let file = serde_json::from_slice::<serde_json::Value>(&answer).ok();
+        let file = file.as_ref().and_then(|answer| answer["request"].as_str());
+        file.filter(|file| requests::is_file_name(file)).map(str::to_owned).ok_or_else(|| Problem::Remote {
+            url: url.to_string(),
+            reason: "the response names no request".into(),
+        })
+    }
+
+    fn request_state(&self, file: &str) -> Result<RequestState, Problem> {
+        #[derive(serde::Deserialize)]
+        struct RequestView {
+            state: RequestState,
+        }
+        let view: RequestView = self.newest(&["requests", file])?;
+        Ok(view.state)
     }
 
     fn refresh(&self) {

@@ -103,6 +103,12 @@ fn show() {
 
     1 failed, 1 passed in 4.1 s
 
+    fs.ext4.basic.punch
+      fails on 1 commit; first bad commit c2de0ed96e37 ext4: be clever�[2J
+        Eve [2J �, 3 d ago
+      last good commit 61254269674c ext4: tidy up
+      to reproduce: ktest run -k . fs/ext4/basic.ktest punch
+
     Failed  fs.ext4.basic.punch   3.2 s  BUG in ext4_punch_hole; kernel BUG at fs/ext4/inode.c:123!; failed 2 of 2 runs
     Passed  fs.ext4.basic.mount  950 ms
     ");
@@ -128,7 +134,7 @@ fn show() {
     no results yet
     ");
     assert_snapshot!(run(&dir, "show kmo/next --json"), @r#"{"commit":"b5e2a390b3a477edbed154be484d99fe0b8924c9","message":"ext4: fix hole punching\n\nFixes: 123","author":"Kim <kim@example.org>","date":1699995100,"tests":[{"name":"fs.ext4.basic.mount","status":"In progress","duration":0,"duration_ms":0,"started":1700000090,"host":"local","slot":0},{"name":"fs.ext4.basic.punch","status":"Passed","duration":192,"duration_ms":192000}]}"#);
-    assert_snapshot!(run(&dir, &format!("show {two} --json --test punch")), @r#"{"commit":"c2de0ed96e376b348778e76c3c45636dbfcb9864","message":"ext4: be clever\u001b[2J","author":"Eve [2J \u202e<eve@example.org>","date":1699740900,"tests":[{"name":"fs.ext4.basic.punch","status":"Failed","duration":3,"duration_ms":3200,"started":1700000000,"reason":"kernel BUG at fs/ext4/inode.c:123!","crash":"BUG in ext4_punch_hole","host":"farm1","slot":2,"log_bytes":53,"full_log_bytes":26,"other_attempts":[{"attempt":2,"status":"Failed","duration_ms":3100,"reason":"kernel BUG at fs/ext4/inode.c:123!"}]}],"since":[{"name":"fs.ext4.basic.punch","first_bad":{"commit":"c2de0ed96e376b348778e76c3c45636dbfcb9864","subject":"ext4: be clever\u001b[2J","author":"Eve [2J \u202e<eve@example.org>","date":1699740900},"last_good":{"commit":"61254269674c99fed74c8a9374bda7d8bac7b943","subject":"ext4: tidy up","author":"<amy@example.org>","date":1699910100},"untested_between":0,"commits":1}]}"#);
+    assert_snapshot!(run(&dir, &format!("show {two} --json --test punch")), @r#"{"commit":"c2de0ed96e376b348778e76c3c45636dbfcb9864","message":"ext4: be clever\u001b[2J","author":"Eve [2J \u202e<eve@example.org>","date":1699740900,"tests":[{"name":"fs.ext4.basic.punch","status":"Failed","duration":3,"duration_ms":3200,"started":1700000000,"reason":"kernel BUG at fs/ext4/inode.c:123!","crash":"BUG in ext4_punch_hole","host":"farm1","slot":2,"log_bytes":161,"full_log_bytes":26,"other_attempts":[{"attempt":2,"status":"Failed","duration_ms":3100,"reason":"kernel BUG at fs/ext4/inode.c:123!"}]}],"since":[{"name":"fs.ext4.basic.punch","first_bad":{"commit":"c2de0ed96e376b348778e76c3c45636dbfcb9864","subject":"ext4: be clever\u001b[2J","author":"Eve [2J \u202e<eve@example.org>","date":1699740900},"last_good":{"commit":"61254269674c99fed74c8a9374bda7d8bac7b943","subject":"ext4: tidy up","author":"<amy@example.org>","date":1699910100},"untested_between":0,"commits":1}]}"#);
 }
 
 #[test]
@@ -138,6 +144,7 @@ fn logs() {
     assert_snapshot!(run(&dir, &format!("logs {two} punch")), @r"
     00001 start
     00002 kernel BUG at fs/ext4/inode.c:123!
+    00003 ktest: to run it again, in a clone of the kernel repository: ktest run -k . fs/ext4/basic.ktest punch
     ");
     assert_snapshot!(run(&dir, &format!("logs {two} mount --machine")), @r"
     00000 booting

@@ -27,6 +27,8 @@ pub struct Show {
     all: Counts,
     suspicious: Vec<SuspicionRow>,
     since: Vec<SinceRow>,
+    /// The command that repeats the first failed test.
+    command: Option<String>,
 }
 
 /// Reads a commit. `failed`: only tests that failed or failed to run; `test`: only tests with a matching name.
@@ -50,7 +52,8 @@ pub fn run(
             && regex.as_ref().is_none_or(|regex| regex.is_match(entry.key.as_str()))
     });
     let since = since::of_commit(context, at.as_ref(), &results)?;
-    Ok(Show { results, authorship, now: context.now, all, suspicious, since })
+    let command = since::command(context, &results);
+    Ok(Show { results, authorship, now: context.now, all, suspicious, command, since })
 }
 
 /// Adds the message of a commit from a listing to results without one. Returns its author and date.
@@ -113,6 +116,10 @@ impl Answer for Show {
             let tests = if tests == 1 { "1 test".into() } else { format!("{tests} tests") };
             let source = text::paint(text::COMMIT, source.short());
             writeln!(out, "{tests} ran as {source}, with the same kernel and tests")?;
+        }
+        since::write(&self.since, self.now, out)?;
+        if let Some(command) = &self.command {
+            writeln!(out, "  to reproduce: {command}")?;
         }
         if results.entries.is_empty() {
             return Ok(());

@@ -59,7 +59,7 @@ fn write_tests(fixture: &ResultsFixture) {
             TestResult::new(two, punch, failed("kernel BUG at fs/ext4/inode.c:123!"), 3_200)
                 .on("farm1", 2, 1_700_000_000)
                 .crash("BUG in ext4_punch_hole")
-                .log("00001 start\n00002 kernel BUG at fs/ext4/inode.c:123!\n"),
+                .log("00001 start\n00002 kernel BUG at fs/ext4/inode.c:123!\n00003 ktest: to run it again, in a clone of the kernel repository: ktest run -k . fs/ext4/basic.ktest punch\n"),
         )
         .test(TestResult::new(two, punch, failed("kernel BUG at fs/ext4/inode.c:123!"), 3_100))
         .test(TestResult::new(two, mount, Verdict::Passed, 950));

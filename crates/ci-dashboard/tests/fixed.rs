@@ -88,3 +88,22 @@ fn a_comparison_has_the_runs_of_its_commits() {
     assert!(text.contains("2 fixed?") && !page.contains("<h2 class=\"good\">"), "{text}");
     assert!(text.contains("fixed? 1 of 3 runs") && text.contains("fixed? 1 of 5 runs"), "{text}");
 }
+
+#[test]
+fn the_page_of_a_pass_shows_what_it_proves() {
+    let farm = farm();
+    let html = |row: usize, key: &str| farm.get(&format!("/c/{}/{key}/", commits()[row]));
+    assert!(html(3, SOON).contains(r#"<span class="good">▲ fixed</span>"#), "{}", html(3, SOON));
+    let claim = r#"<span class="mute">▲ fixed? 1 of 3 runs, 3 too short</span>"#;
+    assert!(html(3, LONG).contains(claim), "{}", html(3, LONG));
+    let since = commits()[3].short().to_owned();
+    let page = page_text(&html(1, LONG));
+    assert!(page.contains(&format!("fixed? 1 of 3 runs, 3 too short since {since}")), "{page}");
+    // A believed fix is not repeated, and neither failures nor older passes prove anything.
+    for (row, key) in [(1, SOON), (4, LONG), (5, SOON), (6, LONG)] {
+        assert!(!html(row, key).contains("fixed"), "{row} {key}");
+    }
+    // No commit claims to fix a flaky test.
+    let flaky = page_text(&html(3, FLAKY));
+    assert!(flaky.contains(&format!("fixed? 4 of 24 runs since {since}")) && !flaky.contains('▲'), "{flaky}");
+}

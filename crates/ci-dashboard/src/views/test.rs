@@ -10,7 +10,7 @@ use super::commit::place;
 use super::culprit::{self, Culprit, Elsewhere};
 use super::log::{LogView, load};
 use super::testlist::{BranchPosition, host, rate};
-use super::{CommitLink, Context, file};
+use super::{CommitLink, Context, file, fix};
 use crate::http::{Encoded, Response};
 use crate::logtext::readable;
 use crate::page::{Bytes, Crumb, Page, Symbol as _, Took, When, beyond_crash, cut, urgency};
@@ -36,6 +36,8 @@ struct TestPage<'a> {
     suite: String,
     load: String,
     rate: String,
+    /// What the passes since a failure prove, and the style class.
+    fix: Option<(String, &'static str)>,
     ran_at: Option<SourceLink>,
     commit_href: String,
     commit: CommitLink,
@@ -199,6 +201,10 @@ fn render(
         suite: suite(&entry.decisive),
         load: load_of(&entry.decisive),
         rate: rate(entry),
+        fix: at
+            .as_ref()
+            .filter(|_| entry.status() == Status::Passed)
+            .and_then(|at| fix_of(context, at, test)),
         ran_at: ran_at(links, entry),
         commit_href,
         commit: commit_link(context, place.as_ref(), results),
@@ -343,6 +349,11 @@ fn log_or_damaged(context: Context<'_>, test: &TestRoute) -> Result<(Option<LogV
         Err(Problem::Store) => Ok((None, true)),
         loaded => Ok((loaded?, false)),
     }
+}
+
+/// What this pass and others prove of a fix.
+fn fix_of(context: Context<'_>, at: &BranchRef, test: &TestRoute) -> Option<(String, &'static str)> {
+    fix::at_commit(context, at, &test.key, &test.sha)
 }
 
 /// The result of the bisection that explains the failure.

@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::snapshot::{BatchStatus, BranchStatus, ExecutorStatus, JobStatus};
 use model::{CommitId, StatusSnapshot, Verdict};
+use results::notes::{BuildNote, BuildOutcome};
 use testkit::results_fixture::{ResultsFixture, TestResult, commit_id, kernel_id};
 
 const EXT4: [(&str, u64); 14] = [
@@ -153,6 +154,7 @@ fn main() -> ExitCode {
     let tip = writer.ext4();
     writer.stable();
     writer.xfs();
+    writer.nfsd();
     writer.snapshot(&tip);
     fixture.finish();
     println!("ci-dashboard serve --output-dir {dir}");
@@ -305,8 +307,67 @@ impl Writer<'_> {
         for key in
             keys.chain(KUNIT.iter().map(|(name, _)| format!("kunit.{name}"))).chain(["boot.boots".into()])
         {
-            let verdict = Verdict::FailedToRun { reason: format!("the kernel does not build: {error}") };
-            self.fixture.test(TestResult::new(commit, &key, verdict, 0));
+            let verdict = Verdict::FailedToRun { reason: model::build_failed_reason(error) };
+            self.fixture.test(TestResult::new(commit, &key, verdict, 0).on("farm1", 1, self.now - 3_000));
+        }
+        self.build(commit, "boot", "", Err(error));
+        self.fixture.artifact(commit, &["boot.boots"], "build.log", &build_log(error));
+    }
+
+    /// Records the build of a kernel that took 6 minutes.
+    fn build(&self, commit: &CommitId, file: &str, flavor: &str, result: Result<(), &str>) {
+        let flavor = (!flavor.is_empty()).then(|| ("ktest_flavor".to_owned(), flavor.to_owned()));
+        let env: BTreeMap<String, String> = flavor.into_iter().collect();
+        self.fixture.build(BuildNote {
+            commit: commit.clone(),
+            file: file.parse().expect("a test file"),
+            env: env.try_into().expect("an environment"),
+            kernel: result.is_ok().then(|| kernel_id(commit.as_str())),
+            image_hash: None,
+            started: self.now - 4_000,
+            duration: Duration::from_secs(372),
+            host: "farm1".parse().expect("a host name"),
+            slot: 1,
+            outcome: if result.is_ok() { BuildOutcome::Built } else { BuildOutcome::Failed },
+            error: result.err().map(Into::into),
+        });
+    }
+
+    /// Writes `anton/nfsd-next`: the tip does not build, nor does the commit before it, and the flavor kasan not at the one before that.
+    fn nfsd(&self) {
+        let subjects = [
+            "nfsd: use the new helper in the v4 code",
+            "sunrpc: move svc_xprt_deferred_close() to the header, so that the transports in modules can use it",
+            "sunrpc: check the bounds of the reply page array with a KASAN shadow",
+            "nfsd: count the open states per client",
+            "Linux 6.1.27",
+        ];
+        let ids: Vec<CommitId> = subjects.iter().map(|subject| commit_id(subject)).collect();
+        let listing: Vec<_> =
+            ids.iter().zip(subjects).map(|(id, subject)| (id.clone(), message(subject, ""))).collect();
+        self.fixture.branch("anton", "nfsd-next", &listing);
+        let (nfs, kasan) = ("fs.nfs.connectathon", "fs.nfs.connectathon@ktest_flavor=kasan");
+        for (row, commit) in ids.iter().enumerate() {
+            let began = self.now - 5_000 - 2_000 * i64::try_from(row).unwrap_or(0);
+            match row {
+                0 | 1 => self.unbuilt(commit, "net/sunrpc/svcsock.c:412:9: error: static declaration of 'svc_xprt_deferred_close' follows non-static declaration"),
+                2 => {
+                    self.suite(commit, nfs, &XFS, began, &[]);
+                    let error = "net/sunrpc/xdr.c:1012:2: error: implicit declaration of function 'kasan_check_range'";
+                    for (name, _) in XFS {
+                        let verdict = Verdict::FailedToRun { reason: model::build_failed_reason(error) };
+                        self.fixture.test(TestResult::new(commit, &format!("{kasan}.{name}"), verdict, 0));
+                    }
+                    let first = format!("{kasan}.{}", XFS[0].0);
+                    self.fixture.artifact(commit, &[&first], "build.log", &build_log(error));
+                    self.build(commit, "fs/nfs/connectathon", "kasan", Err(error));
+                    self.build(commit, "fs/nfs/connectathon", "", Ok(()));
+                }
+                _ => {
+                    self.suite(commit, nfs, &XFS, began, &[]);
+                    self.suite(commit, kasan, &XFS, began + 300, &[]);
+                }
+            }
         }
     }
 
@@ -375,6 +436,10 @@ impl Writer<'_> {
             current: current.map(Into::into),
             phase: phase.into(),
             started: self.now - ago,
+            phase_started: Some(self.now - ago),
+            objects: (phase == "building").then_some(1_840),
+            objects_total: (phase == "building").then_some(2_900),
+            ..BatchStatus::default()
         };
         let idle = |name: &str, state: &str, problem: Option<&str>| ExecutorStatus {
             name: name.into(),
@@ -385,7 +450,7 @@ impl Writer<'_> {
         };
         vec![
             busy(0, batch("fs/ext4/basic", "testing", Some("xattr_acl"), 5, 14, 63)),
-            busy(1, batch("fs/ext4/bigalloc", "building", None, 0, 22, 12)),
+            busy(1, batch("fs/ext4/bigalloc", "building", None, 0, 22, 372)),
             busy(2, batch("fs/xfs/basic", "booting", None, 0, 6, 3)),
             idle("farm1/3", "idle", None),
             idle("farm2/0", "idle", None),
@@ -420,6 +485,31 @@ fn message(subject: &str, body: &str) -> String {
     } else {
         format!("{subject}\n\n{body}\n\n{signed}")
     }
+}
+
+/// The output of a parallel make around an error.
+fn build_log(error: &str) -> String {
+    let objects = |from: usize, to: usize| -> String {
+        (from..to).map(|number| format!("  CC      fs/ext4/part{number}.o\n")).collect()
+    };
+    let mut log = String::from("  HOSTCC  scripts/basic/fixdep\n  SYNC    include/config/auto.conf.cmd\n");
+    log.push_str(&objects(0, 400));
+    let file = error.split(':').next().unwrap_or_default();
+    log.push_str(&format!(
+        "{file}: In function 'ext4_init_acl':\n{error}\n  143 |         ext4_set_acl_inline(handle, inode);\n"
+    ));
+    log.push_str("      |         ^~~~~~~~~~~~~~~~~~~\n");
+    log.push_str(&objects(400, 404));
+    log.push_str(&format!(
+        "make[4]: *** [scripts/Makefile.build:287: {}.o] Error 1\n",
+        file.trim_end_matches(".c")
+    ));
+    log.push_str("make[3]: *** [scripts/Makefile.build:544: fs/ext4] Error 2\nmake[3]: *** Waiting for unfinished jobs....\n");
+    log.push_str(&objects(404, 450));
+    log.push_str(
+        "make[2]: *** [scripts/Makefile.build:544: fs] Error 2\nmake: *** [Makefile:2011: .] Error 2\n",
+    );
+    log
 }
 
 fn boot_log() -> String {

@@ -5,6 +5,7 @@
 
 mod actions;
 mod assets;
+mod build_log;
 pub mod cli;
 mod filter;
 mod http;

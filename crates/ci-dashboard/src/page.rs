@@ -129,7 +129,7 @@ pub struct CountItem {
     pub status: Status,
     /// Its symbol.
     pub symbol: &'static str,
-    /// The number.
+    /// The number; 0 if the label says all.
     pub count: u32,
     /// Its label: `failed`.
     pub label: String,

@@ -102,6 +102,7 @@ fn is_cacheable(route: &Route) -> bool {
         // Logs grow in subdirectories, the status changes every second, and the others are cheap.
         Route::Test(_)
         | Route::Coverage { .. }
+        | Route::Build { .. }
         | Route::Status
         | Route::Follow { .. }
         | Route::Revision { .. }
@@ -151,6 +152,7 @@ fn answer(
         Route::Commit(route) => views::commit::view(context, route, format),
         Route::Test(route) => views::test::view(context, route, format),
         Route::Coverage { sha, path, test } => views::coverage::view(context, sha, path, test, format),
+        Route::Build { sha, kernel } => views::build::view(context, sha, kernel.as_deref(), format),
         Route::Follow { sha, key, full, from } => {
             views::log_events::view(reader, sha, key, *full, from.as_deref(), request)
         }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use model::CommitId;
 use regress::branch_history::BranchHistory;
+use regress::builds::{BuildHistory, CommitBuilds};
 use regress::{CommitStatuses, Names};
 use results::json::BranchTipRow;
 use results::layout::Layout;
@@ -31,6 +32,7 @@ type Stamp = (u64, i64, i64, u64);
 #[derive(Default)]
 struct Cache {
     statuses: HashMap<CommitId, (Stamp, CommitStatuses)>,
+    builds: HashMap<CommitId, (Stamp, Arc<CommitBuilds>)>,
     /// Sets of names by their hash: most commits have the same tests as their neighbors.
     names: HashMap<u64, Names>,
     /// The newest commit with results of each branch.
@@ -123,6 +125,40 @@ impl Store {
             // A commit without counts has no results.
             (entry.counts.total() > 0).then(|| self.statuses(&entry.commit)).flatten()
         }))
+    }
+
+    /// The builds of the kernels of a commit; `None` if it has no results or they cannot be read.
+    pub fn builds(&self, commit: &CommitId) -> Option<Arc<CommitBuilds>> {
+        let stamp = self.stamp(commit);
+        if let Some(stamp) = stamp
+            && let Some((cached, builds)) = self.cache().builds.get(commit)
+            && *cached == stamp
+        {
+            return Some(Arc::clone(builds));
+        }
+        let columns = self.statuses(commit)?;
+        let entry = |key: &model::ResultKey| self.reader.entry(commit, key).ok()?;
+        let all = || self.reader.commit(commit).ok()?;
+        let builds = Arc::new(CommitBuilds::of_columns(&columns, entry, all));
+        if let Some(stamp) = stamp {
+            let mut cache = self.cache();
+            if cache.builds.len() >= COMMITS_MAX {
+                cache.builds.clear();
+            }
+            cache.builds.insert(commit.clone(), (stamp, Arc::clone(&builds)));
+        }
+        Some(builds)
+    }
+
+    /// The builds of a listed commit if one can have failed.
+    pub fn failed_builds(&self, entry: &BranchEntry) -> Option<Arc<CommitBuilds>> {
+        let builds = (entry.counts.failed_to_run > 0).then(|| self.builds(&entry.commit)).flatten()?;
+        builds.has_failed().then_some(builds)
+    }
+
+    /// The builds along a branch's listing, newest first.
+    pub fn build_history(&self, listed: &[BranchEntry]) -> BuildHistory {
+        BuildHistory::of_listing(listed, |commit| self.builds(commit))
     }
 
     fn read_statuses(&self, commit: &CommitId) -> results::Result<Option<CommitStatuses>> {

@@ -14,6 +14,7 @@ pub mod event;
 pub mod git;
 pub mod help;
 pub mod image;
+pub mod kernel_build;
 pub mod kernel_name;
 pub mod known_failure;
 pub mod marker;
@@ -38,6 +39,7 @@ pub use distro::DistroKernel;
 pub use event::{CACHED_BUILD_DIFFERS, EVENT_VERSION, Event, HEARTBEAT, KERNEL_NOT_FOUND, Stamped};
 pub use git::{RefName, Remote};
 pub use image::{RootImage, ShippedImage};
+pub use kernel_build::{BuiltKernel, build_error, build_failed_reason};
 pub use kernel_name::NamedKernel;
 pub use known_failure::{KNOWN_FAILURE, KnownFailure};
 pub use names::{

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::branch::{BranchName, BranchRef, UserName};
+use crate::kernel_build::BuiltKernel;
 
 /// The snapshot.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -143,6 +144,18 @@ pub struct BatchStatus {
     pub phase: String,
     /// The time at which it was claimed, in Unix seconds.
     pub started: i64,
+    /// The time at which its phase began, in Unix seconds; `None` if an old daemon wrote the snapshot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase_started: Option<i64>,
+    /// The number of objects built, while the kernel is being built.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objects: Option<u32>,
+    /// The number of objects to build, if known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub objects_total: Option<u32>,
+    /// The kernel: its architecture and flavor.
+    #[serde(flatten)]
+    pub kernel: BuiltKernel,
 }
 
 /// A watched branch.

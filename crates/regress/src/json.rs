@@ -2,8 +2,8 @@
 //!
 //! Views of the store alone are in `results::json`. An absent field means unknown.
 
-use model::{BranchRef, Counts, Status};
-use results::json::{FixRow, HistoryRow, ListedRow, SinceRow, SuspicionRow};
+use model::{BranchRef, BuiltKernel, Counts, Status};
+use results::json::{FailedKernelRow, FixRow, HistoryRow, ListedRow, SinceRow, SuspicionRow};
 use results::{Authorship, BranchEntry, CommitResults, HistoryEntry, TestEntry};
 use serde::{Deserialize, Serialize};
 
@@ -151,6 +151,65 @@ impl From<&Change<'_>> for ChangeRow {
             fix: change.fix().as_ref().map(FixRow::from),
         }
     }
+}
+
+/// The builds of the kernels of a commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildView {
+    /// The full commit id.
+    pub commit: String,
+    /// Its message.
+    pub message: String,
+    /// The kernels with a known result, by architecture and flavor.
+    pub kernels: Vec<KernelBuildRow>,
+    /// The builds that are running.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub running: Vec<RunningBuild>,
+}
+
+/// The build of a kernel.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelBuildRow {
+    /// The architecture and the flavor; each is absent if the tests select none.
+    #[serde(flatten)]
+    pub kernel: BuiltKernel,
+    /// Whether it builds.
+    pub builds: bool,
+    /// The failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<FailedKernelRow>,
+    /// The host of the longest build. With the fields below it is absent if no build is recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The slot of the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<u32>,
+    /// The start, in Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<i64>,
+    /// The duration in ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
+}
+
+/// A build that is running.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningBuild {
+    /// The architecture and the flavor; each is absent if the tests select none.
+    #[serde(flatten)]
+    pub kernel: BuiltKernel,
+    /// The executor.
+    pub executor: String,
+    /// The test file of the batch.
+    pub test: String,
+    /// When it began, in Unix seconds.
+    pub started: i64,
+    /// The number of objects built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects: Option<u32>,
+    /// The number of objects to build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects_total: Option<u32>,
 }
 
 /// A crash on a branch. The view of the crashes is a list of these.

@@ -3,7 +3,9 @@
 //! Pure functions over results that the caller has read: no clock, no I/O. The dashboard and `ci-status` present these
 //! values, so a page, a table and its JSON always agree.
 
+pub mod activity;
 pub mod branch_history;
+pub mod builds;
 pub mod compare;
 mod control;
 pub mod crash_groups;

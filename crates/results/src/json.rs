@@ -6,7 +6,9 @@
 use std::fmt;
 
 use belief::{FailureRate, FixClaim, FixState, HostClass};
-use model::{BranchName, CommitId, Conditions, Counts, KnownFailure, Status, StatusSnapshot, UserName};
+use model::{
+    BranchName, BuiltKernel, CommitId, Conditions, Counts, KnownFailure, Status, StatusSnapshot, UserName,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::flaky::FlakyEntry;
@@ -41,6 +43,46 @@ pub struct CommitRow {
     /// Its author and date.
     #[serde(flatten)]
     pub authorship: Authorship,
+    /// The kernels that do not build, or build again; absent if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<BuildRow>,
+}
+
+/// The builds of a commit. The tests that did not run because of them are also in the counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildRow {
+    /// What does not build: `build`, `build of aarch64 kasan`; absent if everything does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub what: Option<String>,
+    /// The kernels that do not build; those of the most tests first.
+    #[serde(default)]
+    pub failed: Vec<FailedKernelRow>,
+    /// The kernels with a build that this commit broke. Only in listings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broke: Vec<BuiltKernel>,
+    /// The kernels with a build that this commit fixed. Only in listings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fixed: Vec<BuiltKernel>,
+}
+
+/// A kernel that does not build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedKernelRow {
+    /// The architecture and the flavor; each is absent if the tests select none.
+    #[serde(flatten)]
+    pub kernel: BuiltKernel,
+    /// The first error.
+    pub error: String,
+    /// The number of tests that did not run because of it.
+    pub tests: usize,
+    /// One of these tests. Its artifacts have the log of the build.
+    pub test: String,
+    /// The first commit at which it does not build. Only in listings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_bad: Option<CommitId>,
+    /// The last commit at which it built. Only in listings, and if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_good: Option<CommitId>,
 }
 
 impl CommitRow {
@@ -66,6 +108,7 @@ impl From<&BranchEntry> for CommitRow {
             duration: entry.duration.as_secs(),
             duration_ms: millis_of(entry.duration),
             authorship: entry.authorship.clone(),
+            build: None,
         }
     }
 }
@@ -88,6 +131,9 @@ pub struct CommitView {
     /// Since when the failed tests fail.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub since: Vec<SinceRow>,
+    /// The kernels that do not build; absent if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<BuildRow>,
 }
 
 /// A commit of a listing, without results.
@@ -157,6 +203,7 @@ impl CommitView {
             tests: results.entries.iter().filter(|entry| keep(entry)).map(TestRow::from).collect(),
             suspicious: Vec::new(),
             since: Vec::new(),
+            build: None,
         }
     }
 

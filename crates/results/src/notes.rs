@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{CommitId, Env, HostName, KernelId, TestPath};
+use model::{BuiltKernel, CommitId, Env, HostName, KernelId, TestPath};
 
 use crate::requests::RequestKind;
 
@@ -51,6 +51,25 @@ pub struct BuildNote {
     pub error: Option<String>,
 }
 
+/// A build of a kernel, or its reuse, as recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredBuild {
+    /// The test file of the batch.
+    pub file: String,
+    /// The architecture and the flavor that the batch selects.
+    pub kernel: BuiltKernel,
+    /// The result.
+    pub outcome: BuildOutcome,
+    /// The start, Unix seconds.
+    pub started: i64,
+    /// The time to find, build or download the kernel.
+    pub duration: Duration,
+    /// The host.
+    pub host: Option<String>,
+    /// The slot of the host.
+    pub slot: Option<u32>,
+}
+
 /// The result of a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BuildOutcome {
@@ -65,7 +84,15 @@ pub enum BuildOutcome {
 }
 
 impl BuildOutcome {
-    pub(crate) fn word(self) -> &'static str {
+    /// The result with this word, which the schema restricts.
+    pub(crate) fn of_word(word: &str) -> Self {
+        let all = [Self::Built, Self::Reused, Self::Fetched];
+        all.into_iter().find(|outcome| outcome.word() == word).unwrap_or(Self::Failed)
+    }
+
+    /// `built`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
         match self {
             Self::Built => "built",
             Self::Reused => "reused",

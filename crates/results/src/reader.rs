@@ -19,6 +19,7 @@ use crate::files;
 use crate::json::ArtifactRow;
 use crate::layout::{self, Layout, LogKind};
 use crate::logs::Log;
+use crate::notes::StoredBuild;
 use crate::packs::{PackedFile, StoredFile};
 use crate::tree;
 use crate::types::{BranchEntry, CommitResults, RecentRun, TestDuration, TestEntry};
@@ -444,6 +445,12 @@ impl Reader {
         let path = self.layout.durations();
         let Some(bytes) = files::read_aligned(&path)? else { return Ok(codec::DurationsBlob::default()) };
         codec::decode_durations(bytes.bytes()).map_err(|reason| Error::damaged(&path, reason))
+    }
+
+    /// The builds of the kernels of a commit, one per batch, in their order. Reads the database; without one, there are none.
+    #[must_use]
+    pub fn builds(&self, commit: &CommitId) -> Vec<StoredBuild> {
+        self.database.query(|connection| db::builds(connection, commit)).unwrap_or_default()
     }
 
     /// The status snapshot; `None` if no daemon has run here yet.

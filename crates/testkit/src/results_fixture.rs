@@ -9,6 +9,7 @@ use std::time::Duration;
 use model::{BranchRef, CommitId, HostName, KernelId, ResultKey, StatusSnapshot, Verdict};
 use results::codec::{Mark, encode_commit};
 use results::layout::Layout;
+use results::notes::{BuildNote, Note};
 use results::{CommitDetails, CommitResults, LogKind, PlainFile, VerdictRecord, Writer};
 use tokio::runtime::Runtime;
 
@@ -148,6 +149,23 @@ impl ResultsFixture {
         self.runtime
             .block_on(self.writer.publish_logs(commit, &attempts, LogKind::Full, plain(&self.scratch)))
             .expect("a log is published");
+        self
+    }
+
+    /// Publishes an artifact that these subtests share.
+    pub fn artifact(&self, commit: &CommitId, keys: &[&str], name: &str, text: &str) -> &Self {
+        std::fs::write(&self.scratch, text).expect("an artifact is written");
+        let keys: Vec<ResultKey> = keys.iter().map(|key| key.parse().expect("a result key")).collect();
+        let name = name.parse().expect("the name of an artifact");
+        self.runtime
+            .block_on(self.writer.publish_artifact(commit, &keys, name, plain(&self.scratch)))
+            .expect("an artifact is published");
+        self
+    }
+
+    /// Records a build. It becomes durable with the next verdict.
+    pub fn build(&self, build: BuildNote) -> &Self {
+        self.writer.note(Note::Build(build)).expect("a build is recorded");
         self
     }
 

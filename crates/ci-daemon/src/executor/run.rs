@@ -12,14 +12,16 @@ use fsx::untrusted::Dir;
 use gitio::GitError;
 use jobkit::{Batch, Executor, ExecutorLog};
 use model::snapshot::BatchStatus;
-use model::{ArtifactName, Conditions, HostName, RepoName, ResultKey, StoreKernel, SubtestName, Verdict};
+use model::{
+    ArtifactName, BuiltKernel, Conditions, HostName, RepoName, ResultKey, StoreKernel, SubtestName, Verdict,
+};
 use results::notes::{BuildNote, Note};
 use results::{TestParts, VerdictRecord, Writer};
 use spawn::{Child, Exit, SpawnError, lines};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 
-use super::batch::{Action, BatchEnd, BatchState, ReportedBuild, ReportedVerdict};
+use super::batch::{Action, BatchEnd, BatchState, Phase, ReportedBuild, ReportedVerdict};
 use super::command::{Place, Tools, ktest_run};
 use super::live::LiveLog;
 use super::neighbors::{Neighbors, Stay};
@@ -91,8 +93,6 @@ pub enum ExecutorEvent {
 pub struct BatchProgress {
     /// Its entry in the status snapshot.
     pub status: BatchStatus,
-    /// The number of objects built, and the total if known, while the kernel is being built.
-    pub built: Option<(u32, Option<u32>)>,
 }
 
 /// The slot for which an executor runs batches, and its channels.
@@ -191,6 +191,8 @@ pub(super) struct BatchRun<'a> {
     pub(super) first: Arc<PlannedJob>,
     pub(super) state: BatchState,
     started: i64,
+    /// The phase, and when it began.
+    phase: (Phase, i64),
     /// The start time of each job, in Unix seconds.
     begun: Vec<Option<i64>>,
     /// The recorded attempts, for publishing the log of the whole run.
@@ -221,6 +223,7 @@ impl<'a> BatchRun<'a> {
             first,
             state,
             started: now(),
+            phase: (Phase::default(), now()),
             begun: vec![None; batch.jobs.len()],
             recorded: Vec::new(),
             stderr_tail: VecDeque::new(),
@@ -526,6 +529,9 @@ impl<'a> BatchRun<'a> {
 
     /// Sends the progress of the batch, if it has changed.
     fn report_progress(&mut self) {
+        if self.phase.0 != self.state.phase() {
+            self.phase = (self.state.phase(), now());
+        }
         let (subtests, done) = self.state.progress();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let status = BatchStatus {
@@ -536,8 +542,12 @@ impl<'a> BatchRun<'a> {
             current: self.state.current().map(ToString::to_string),
             phase: self.state.phase().word().into(),
             started: self.started,
+            phase_started: Some(self.phase.1),
+            objects: self.state.built().map(|(done, _)| done),
+            objects_total: self.state.built().and_then(|(_, total)| total),
+            kernel: BuiltKernel::of_env(&self.first.unit.env),
         };
-        let progress = BatchProgress { status, built: self.state.built() };
+        let progress = BatchProgress { status };
         if self.reported.as_ref() != Some(&progress) {
             self.reported = Some(progress.clone());
             let _ = self

@@ -144,10 +144,10 @@ fn verdict_line(job: &PlannedJob, verdict: &Verdict, duration: Duration) -> Stri
 fn batch_line(name: &str, progress: &BatchProgress) -> String {
     let batch = &progress.status;
     let commit = batch.commit.get(..12).unwrap_or(&batch.commit);
-    let objects = match progress.built {
-        Some((done, Some(total))) => format!(" {done} of {total} objects"),
-        Some((done, None)) => format!(" {done} objects"),
-        None => String::new(),
+    let objects = match (batch.objects, batch.objects_total) {
+        (Some(done), Some(total)) => format!(" {done} of {total} objects"),
+        (Some(done), None) => format!(" {done} objects"),
+        (None, _) => String::new(),
     };
     let current = batch.current.as_ref().map_or(String::new(), |subtest| format!(" {subtest}"));
     let (done, all) = (batch.done, batch.subtests);
@@ -182,10 +182,12 @@ mod tests {
             test: "fs/ext4/basic".into(),
             phase: "building".into(),
             subtests: 16,
+            objects: Some(312),
+            objects_total: Some(2500),
             ..Default::default()
         };
         let shown = [
-            batch_line("local/0", &BatchProgress { status, built: Some((312, Some(2500))) }),
+            batch_line("local/0", &BatchProgress { status }),
             verdict_line(&job, &Verdict::Passed, Duration::from_millis(1234)),
             verdict_line(&job, &failed, Duration::from_secs(61)),
             verdict_line(&retry, &failed, Duration::from_secs(60)),

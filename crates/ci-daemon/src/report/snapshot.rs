@@ -247,7 +247,7 @@ mod tests {
             choir: &choir,
             pending: &[("1".repeat(40), 3)].into(),
             more_to_plan: true,
-            batches: &[("local/0".to_owned(), BatchProgress { status, built: None })].into(),
+            batches: &[("local/0".to_owned(), BatchProgress { status })].into(),
             ended: &EndedJobs::default(),
             branches: &[],
             problems: &["the first".into()],

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use model::{CommitId, Status, UserName};
+use model::{BuiltKernel, CommitId, Status, UserName};
 
 use super::BranchRef;
 use crate::http::Encoded;
@@ -76,6 +76,14 @@ impl Links<'_> {
             address.push_str(&format!("{}{name}={}", if at == 0 { '?' } else { '&' }, Encoded(value)));
         }
         address
+    }
+
+    /// The builds of the kernels of a commit, or of one of them.
+    #[must_use]
+    pub fn build(&self, sha: &str, kernel: Option<&BuiltKernel>) -> String {
+        let kernel =
+            kernel.map_or(String::new(), |kernel| format!("?kernel={}", Encoded(&kernel.to_string())));
+        format!("{}/c/{}/build{kernel}", self.mount, Encoded(sha))
     }
 
     /// The crashes on a branch.

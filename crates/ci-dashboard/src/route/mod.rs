@@ -81,6 +81,13 @@ pub enum Route {
         /// `file=`: only the coverage of this test file; empty means all.
         test: String,
     },
+    /// The builds of the kernels of a commit.
+    Build {
+        /// The commit.
+        sha: CommitId,
+        /// `kernel=`: only the kernel with this architecture and flavor; `None` means all.
+        kernel: Option<String>,
+    },
     /// The lines of a growing log as events.
     Follow {
         /// The commit.

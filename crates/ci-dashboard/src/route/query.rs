@@ -66,6 +66,11 @@ impl Query {
         self.0.get(name).map_or("", String::as_str)
     }
 
+    /// The value of a parameter, which can be empty; `None` if it is absent.
+    pub(super) fn value_of(&self, name: &str) -> Option<String> {
+        self.0.get(name).cloned()
+    }
+
     /// The value of a parameter; an empty value is treated as absent.
     pub(super) fn given(&self, name: &str) -> Option<String> {
         Some(self.text(name)).filter(|text| !text.is_empty()).map(str::to_owned)

@@ -57,6 +57,9 @@ const TABLE: &[(&str, Build)] = &[
         }
     }),
     ("/c/{commit}/coverage", coverage),
+    ("/c/{commit}/build", |path, query| {
+        Ok(Route::Build { sha: path.name("commit")?, kernel: query.value_of("kernel") })
+    }),
     ("/c/{commit}/{key}", test),
     ("/c/{commit}/{key}/follow", |path, query| {
         Ok(Route::Follow {

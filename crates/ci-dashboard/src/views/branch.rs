@@ -8,12 +8,14 @@ use std::sync::Arc;
 use askama::Template;
 use model::{CommitId, Status};
 use regress::branch_history::{BranchHistory, Delta, Failure, TestId};
+use regress::builds::{BuildHistory, CommitBuilds};
 use regress::first_bad::untested_before;
 use regress::{CommitStatuses, Names};
 use results::BranchEntry;
 use results::json::CommitRow;
 
 use super::bisection::{self, Bar, BisectionLine};
+use super::build_lines::{self, Banner, BuildLine};
 use super::commit_link::unname_repeated;
 use super::commit_pages::CommitPages;
 use super::failure_columns::{self, COLUMN_WIDTH, COLUMNS_MAX, ColumnPath};
@@ -22,7 +24,7 @@ use super::suspicious::Counter;
 use super::{CommitLink, Context, TestLink, range_diff};
 use crate::filter::Filter;
 use crate::http::{Encoded, Response};
-use crate::page::{CountItem, Crumb, Page, Plural as _, Took, When, count_items, cut};
+use crate::page::{CountItem, Crumb, Page, Plural as _, Took, When, cut};
 use crate::problem::Problem;
 use crate::route::{BranchRef, Format};
 
@@ -46,6 +48,7 @@ struct BranchPage<'a> {
     compare_href: String,
     push: Option<(String, Option<When>)>,
     push_href: String,
+    banners: Vec<Banner>,
     failing_heading: String,
     failing_note: String,
     failures: Vec<FailureLine>,
@@ -101,6 +104,7 @@ struct FixedTests {
 struct CommitLine {
     commit: CommitLink,
     red: bool,
+    build: Vec<BuildLine>,
     counts: Vec<CountItem>,
     took: String,
     columns: Vec<ColumnPath>,
@@ -126,11 +130,13 @@ pub fn view(
     let filter = Filter::new(test)?;
     let mut entries = context.store.branch(at)?;
     if format == Format::Json && filter.is_all() {
-        return json(context, &entries, untested);
+        return json(context, &entries, &context.store.build_history(&entries), untested);
     }
     let test_query = test.map(|test| format!("&test={}", Encoded(test))).unwrap_or_default();
     let address = context.links().branch(at) + &test_query;
     let pages = CommitPages::new(entries.iter().map(|entry| &entry.commit), from, &address)?;
+    // The builds are of all tests, filtered or not.
+    let builds = context.store.build_history(&entries);
     let suspicious = match format {
         Format::Json => HashMap::new(),
         _ => suspicious_counts(context, &filter, &entries, pages.rows.clone()),
@@ -142,20 +148,26 @@ pub fn view(
         entries = context.store.reader().branch_filtered(at, wanted)?.ok_or_else(missing)?;
     }
     if format == Format::Json {
-        return json(context, &entries, untested);
+        return json(context, &entries, &builds, untested);
     }
     let mut matching = MatchingTests::new(&filter);
     let history = BranchHistory::new(entries.iter().map(|entry| {
         let statuses = (entry.counts.total() > 0).then(|| context.store.statuses(&entry.commit))??;
         Some(matching.of(statuses))
     }));
-    render(context, at, test.unwrap_or(""), &suspicious, pages, &entries, &history)
+    render(context, at, test.unwrap_or(""), &suspicious, pages, &entries, (&history, &builds))
 }
 
 /// The JSON view. Clients of the existing system expect only commits with results.
-fn json(context: Context<'_>, entries: &[BranchEntry], untested: bool) -> Result<Response, Problem> {
-    let listed = entries.iter().filter(|entry| untested || entry.counts.total() > 0);
-    context.json(&listed.map(CommitRow::from).collect::<Vec<_>>())
+fn json(
+    context: Context<'_>,
+    entries: &[BranchEntry],
+    builds: &BuildHistory,
+    untested: bool,
+) -> Result<Response, Problem> {
+    let listed = entries.iter().enumerate().filter(|(_, entry)| untested || entry.counts.total() > 0);
+    let row = |(row, entry)| CommitRow { build: builds.row(row, entries), ..CommitRow::from(entry) };
+    context.json(&listed.map(row).collect::<Vec<_>>())
 }
 
 /// The tests that match a filter, for each commit. The filter runs once per set of tests.
@@ -196,7 +208,7 @@ fn render(
     suspicious: &HashMap<CommitId, usize>,
     pages: CommitPages,
     entries: &[BranchEntry],
-    history: &BranchHistory,
+    (history, builds): (&BranchHistory, &BuildHistory),
 ) -> Result<Response, Problem> {
     let links = context.links();
     let running = entries.iter().filter(|entry| entry.counts.inprogress > 0).count();
@@ -217,7 +229,7 @@ fn render(
         tests.iter().filter_map(|test| history.name(*test).parse().ok()).collect();
     let found = bisection::newest(context, at, &keys);
     let bars = found.as_ref().map(bisection::bars).unwrap_or_default();
-    let rows = lines(context, pages.rows.clone(), &mut claims, &tests, (suspicious, &bars), &commit);
+    let rows = lines(context, pages.rows.clone(), &mut claims, builds, &tests, (suspicious, &bars), &commit);
     context.html(&BranchPage {
         page: frame(context, at, running),
         at,
@@ -231,7 +243,8 @@ fn render(
         compare_href: links.compare(Some(&at.user), at.branch.as_str(), ""),
         push: range_diff::line(context, at, entries),
         push_href: links.range_diff(at, None),
-        failing_heading: failing_heading(all_failures),
+        banners: build_lines::banners_of_branch(context, at, builds, entries),
+        failing_heading: failing_heading(all_failures, is_unbuilt(builds, entries)),
         failing_note: if distinct.len() > shown.len() {
             format!("{} of {} tests that failed on this branch", shown.len(), distinct.len())
         } else {
@@ -264,11 +277,20 @@ fn summary(entries: &[BranchEntry]) -> String {
     if untested > 0 { format!("{commits}, {untested} not tested") } else { commits.to_string() }
 }
 
-fn failing_heading(failures: &[Failure]) -> String {
-    match failures.iter().filter(|failure| failure.stretch.still_fails()).count() {
-        0 => "No test fails at the tip".into(),
-        failing => format!("{} failing now", failing.plural("test")),
+fn failing_heading(failures: &[Failure], is_unbuilt: bool) -> String {
+    let failing = failures.iter().filter(|failure| failure.stretch.still_fails()).count();
+    match (failing, is_unbuilt) {
+        (0, false) => "No test fails at the tip".into(),
+        (0, true) => "No test failed at the last commit that builds".into(),
+        (failing, false) => format!("{} failing now", failing.plural("test")),
+        (failing, true) => format!("{} failed before the build did", failing.plural("test")),
     }
+}
+
+/// Whether no test ran at the newest commit with results because it does not build.
+fn is_unbuilt(builds: &BuildHistory, entries: &[BranchEntry]) -> bool {
+    let newest = entries.iter().position(|entry| entry.counts.total() > 0);
+    newest.and_then(|row| builds.at(row)).is_some_and(CommitBuilds::is_total)
 }
 
 /// The number of suspicious passes by commit. The counts of `entries` are of all tests: a filter does not change which
@@ -340,6 +362,7 @@ fn lines(
     context: Context<'_>,
     range: Range<usize>,
     claims: &mut Claims<'_>,
+    builds: &BuildHistory,
     tests: &[TestId],
     (suspicious, bars): (&HashMap<CommitId, usize>, &HashMap<CommitId, Bar>),
     commit: &impl Fn(usize) -> CommitLink,
@@ -365,10 +388,13 @@ fn lines(
         let broke =
             delta.broke.iter().take(NAMED_MAX).map(|test| broke_link(context, entry, history.name(*test)));
         let fixed = fixed_tests(claims, row, &delta.fixed);
+        let delta_of_others = without_unbuilt(delta, builds, row);
+        let build = build_lines::lines(context, builds, entries, row);
         lines.push(Line::Commit(Box::new(CommitLine {
             commit: commit(row),
-            red: !delta.broke.is_empty(),
-            counts: count_items(&entry.counts),
+            red: !delta.broke.is_empty() || !builds.change(row).broke.is_empty(),
+            build,
+            counts: build_lines::counts(&entry.counts, builds.at(row)),
             took: Took(entry.duration).to_string(),
             columns: failure_columns::paths(&history.statuses(row, tests)),
             broke_where: broke_where(untested_before(entries, row)),
@@ -376,8 +402,8 @@ fn lines(
             broke_more: delta.broke.len().saturating_sub(NAMED_MAX),
             fixed,
             fixed_more: delta.fixed.len().saturating_sub(NAMED_MAX),
-            stopped_class: if delta.stopped > 0 { "s-failed_to_run" } else { "good" },
-            stopped: stopped_words(context, entry, delta),
+            stopped_class: if delta_of_others.stopped > 0 { "s-failed_to_run" } else { "good" },
+            stopped: stopped_words(context, entry, &delta_of_others),
             suspicious: suspicious_words(suspicious.get(&entry.commit).copied().unwrap_or(0)),
             suspect,
         })));
@@ -386,7 +412,7 @@ fn lines(
 }
 
 /// Where tests broke that first fail at a commit with untested commits before it.
-fn broke_where(untested: usize) -> String {
+pub(super) fn broke_where(untested: usize) -> String {
     match untested {
         0 => String::new(),
         1 => " here or in the untested commit before it".into(),
@@ -412,6 +438,16 @@ fn fixed_tests(claims: &mut Claims<'_>, row: usize, tests: &[TestId]) -> Vec<Fix
         }
     }
     found
+}
+
+/// The change without the tests that did not run because a kernel does not build, which has a line of its own.
+fn without_unbuilt(delta: &Delta, builds: &BuildHistory, row: usize) -> Delta {
+    let not_run = builds.at(row).map_or(0, CommitBuilds::tests_not_run);
+    Delta {
+        stopped: delta.stopped.saturating_sub(not_run),
+        resumed: delta.resumed.saturating_sub(builds.tests_resumed(row)),
+        ..Delta::default()
+    }
 }
 
 /// The tests that failed to run here but not before, or the reverse.

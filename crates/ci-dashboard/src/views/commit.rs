@@ -3,10 +3,12 @@
 
 use askama::Template;
 use model::{CommitId, Counts, Status};
+use regress::builds::{self, is_unbuilt};
 use regress::suspicious::{SuspiciousPass, earlier};
 use results::json::{CommitView, SinceRow, SuspicionRow};
 use results::{BranchEntry, CommitResults, TestEntry};
 
+use super::build_lines::{Banner, BuildPosition};
 use super::range_diff::{EarlierVersion, earlier_version};
 use super::testlist::{
     Addresses, BranchPosition, Group, Section, first_bads, groups, groups_heading, sections, test_line,
@@ -44,7 +46,9 @@ struct CommitPage<'a> {
     compare_href: String,
     coverage_href: String,
     body: String,
+    banners: Vec<Banner>,
     headline: Option<Headline>,
+    unbuilt: Option<UnbuiltLine>,
     tabs: Vec<Tab>,
     form_action: String,
     form_hidden: Vec<(&'static str, String)>,
@@ -76,6 +80,13 @@ struct InheritedLine {
     tests: String,
     href: String,
     short: String,
+}
+
+/// The tests that did not run because a kernel does not build.
+struct UnbuiltLine {
+    tests: String,
+    build_href: String,
+    list_href: String,
 }
 
 struct Headline {
@@ -112,7 +123,7 @@ pub fn view(context: Context<'_>, route: &CommitRoute, format: Format) -> Result
         });
     if format == Format::Json {
         let suspicious = suspicious.iter().map(SuspicionRow::from).collect();
-        let view = CommitView::new(&results, wanted);
+        let view = CommitView { build: builds::view(&results), ..CommitView::new(&results, wanted) };
         let Some(place) = &place else { return context.json(&CommitView { suspicious, ..view }) };
         let authorship = place.entries[place.row].authorship.clone();
         let since = since(context, place, results.entries.iter().filter(|entry| wanted(entry)));
@@ -181,7 +192,11 @@ fn listed_and_folded<'a>(
     route: &CommitRoute,
     matching: &[&'a TestEntry],
 ) -> (Vec<&'a TestEntry>, Vec<&'a TestEntry>) {
-    let is_chosen = |entry: &&TestEntry| route.status.is_none_or(|status| entry.status() == status);
+    // Tests of a kernel that does not build are one line, unless they are selected.
+    let is_chosen = |entry: &&TestEntry| match route.status {
+        Some(status) => entry.status() == status,
+        None => !is_unbuilt(entry),
+    };
     let mut chosen: Vec<&TestEntry> = matching.iter().copied().filter(is_chosen).collect();
     chosen.sort_by_key(|entry| urgency(entry.status()));
     if route.status.is_some() || chosen.len() <= ROWS_MAX {
@@ -267,7 +282,9 @@ fn render(
         compare_href: compare_href(links, route, place, results),
         coverage_href: coverage_href(context, route, results),
         body: body(&results.message),
+        banners: banners(context, place, results),
         headline: headline(&results.entries),
+        unbuilt: unbuilt(links, route, &matching, &addresses),
         tabs: tabs(&counts, &addresses),
         form_action: if at.is_some() { links.home() } else { addresses.base.clone() },
         form_hidden: form_hidden(route, at),
@@ -331,13 +348,14 @@ fn suspicious_line(context: Context<'_>, at: Option<&BranchRef>, pass: &Suspicio
     }
 }
 
+/// The breadcrumbs up to the branch.
+pub(super) fn crumbs_of(links: Links<'_>, at: Option<&BranchRef>) -> Vec<Crumb> {
+    let Some(at) = at else { return Vec::new() };
+    vec![Crumb::link(&at.user, links.user(&at.user)), Crumb::link(&at.branch, links.branch(at))]
+}
+
 fn crumbs(context: Context<'_>, place: Option<&BranchPosition>, route: &CommitRoute) -> Vec<Crumb> {
-    let links = context.links();
-    let mut crumbs = Vec::new();
-    if let Some(BranchPosition { at, .. }) = place {
-        crumbs.push(Crumb::link(&at.user, links.user(&at.user)));
-        crumbs.push(Crumb::link(&at.branch, links.branch(at)));
-    }
+    let mut crumbs = crumbs_of(context.links(), place.map(|place| &place.at));
     crumbs.push(Crumb::here(route.sha.short()));
     crumbs
 }
@@ -361,10 +379,34 @@ fn body(message: &str) -> String {
     cut(rest.trim_matches('\n'), MESSAGE_MAX)
 }
 
-/// The common reason if no test could run, which is usually that the kernel does not build.
+/// The kernels that do not build.
+fn banners(context: Context<'_>, place: Option<&BranchPosition>, results: &CommitResults) -> Vec<Banner> {
+    if !results.entries.iter().any(is_unbuilt) {
+        return Vec::new();
+    }
+    let position = BuildPosition::new(context, place, results);
+    position.banners(context, place.map(|place| &place.at), &position.failed())
+}
+
+fn unbuilt(
+    links: Links<'_>,
+    route: &CommitRoute,
+    matching: &[&TestEntry],
+    addresses: &Addresses<'_>,
+) -> Option<UnbuiltLine> {
+    let tests = matching.iter().filter(|entry| is_unbuilt(entry)).count();
+    (tests > 0 && route.status.is_none()).then(|| UnbuiltLine {
+        tests: tests.plural("test").to_string(),
+        build_href: links.build(route.sha.as_str(), None),
+        list_href: addresses.with(Some(Status::FailedToRun), addresses.test, 0),
+    })
+}
+
+/// The common reason if no test could run, other than a kernel that does not build.
 fn headline(entries: &[TestEntry]) -> Option<Headline> {
     let first = entries.first()?;
-    if !entries.iter().all(|entry| entry.status() == Status::FailedToRun) {
+    let could_not_run = |entry: &TestEntry| entry.status() == Status::FailedToRun && !is_unbuilt(entry);
+    if !entries.iter().all(could_not_run) {
         return None;
     }
     let reason = first.decisive.reason.clone().unwrap_or_default();

@@ -1,14 +1,14 @@
-//! An Atom feed of the commits that broke tests on a branch, and a badge with the state of its tip.
+//! An Atom feed of the commits that broke tests or the build of a branch, and a badge with the state of its tip.
 
 use askama::Template;
 use http::header::{self, HeaderValue};
 use model::{Status, StatusSnapshot};
 use regress::branch_history::{BranchHistory, TestId};
+use regress::builds::{BuildHistory, FailedKernels};
 use results::{BranchEntry, TestEntry};
 
-use super::Context;
 use super::commit_link::author;
-use super::home::state;
+use super::{Context, build_lines};
 use crate::http::Response;
 use crate::page::{Plural as _, When, cut, subject};
 use crate::problem::Problem;
@@ -57,13 +57,15 @@ pub fn atom(context: Context<'_>, at: &BranchRef) -> Result<Response, Problem> {
     let listed = context.store.branch(at)?;
     let history = context.store.history(&listed);
     let snapshot = snapshot(context);
+    let builds = context.store.build_history(&listed);
     let entries: Vec<Entry> = listed
         .iter()
         .enumerate()
-        .filter(|(row, _)| history.delta(*row).is_some_and(|delta| !delta.broke.is_empty()))
-        .filter_map(|(row, entry)| {
-            let has_jobs = snapshot.has_jobs_of(entry.commit.as_str());
-            broken(context, at, &history, (row, entry), has_jobs)
+        .flat_map(|(row, entry)| {
+            let broke = history.delta(row).is_some_and(|delta| !delta.broke.is_empty());
+            let has_jobs = || snapshot.has_jobs_of(entry.commit.as_str());
+            let broke = broke.then(|| broken(context, at, &history, (row, entry), has_jobs())).flatten();
+            broken_build(context, at, &builds, (row, entry)).into_iter().chain(broke)
         })
         .take(ENTRIES_MAX)
         .collect();
@@ -125,6 +127,35 @@ fn broken(
     })
 }
 
+/// The commit with the error of the build that it broke; `None` if it broke none.
+fn broken_build(
+    context: Context<'_>,
+    at: &BranchRef,
+    builds: &BuildHistory,
+    (row, listed): (usize, &BranchEntry),
+) -> Option<Entry> {
+    let broke = builds.change(row).broke;
+    let failed = builds.failed(row).into_iter();
+    let failed: Vec<FailedKernels> =
+        failed.filter(|failed| failed.kernels.iter().any(|kernel| broke.contains(kernel))).collect();
+    let first = failed.first()?;
+    let mut text = String::new();
+    for FailedKernels { part, failure, .. } in &failed {
+        let lead = if part.is_empty() { String::new() } else { format!("{part}: ") };
+        let tests = failure.tests.plural("test");
+        text.push_str(&format!("{lead}{}\n{tests} not run\n", cut(&failure.error, 300)));
+    }
+    let test = first.failure.test.parse().ok();
+    let entry = test.and_then(|key| context.store.reader().entry(&listed.commit, &key).ok().flatten());
+    Some(Entry {
+        title: format!("the build broke: {}", subject(&listed.message, 120)),
+        id: format!("{}:build", id(at, Some(listed))),
+        href: absolute(context, &context.links().build(listed.commit.as_str(), None)),
+        updated: iso(entry.and_then(|entry| entry.decisive.started).unwrap_or(0)),
+        text,
+    })
+}
+
 /// The status snapshot; an empty one if the daemon does not run.
 fn snapshot(context: Context<'_>) -> StatusSnapshot {
     let snapshot = context.store.reader().snapshot().ok().flatten();
@@ -152,8 +183,10 @@ fn iso(seconds: i64) -> String {
 pub fn badge(context: Context<'_>, at: &BranchRef) -> Result<Response, Problem> {
     let listed = context.store.branch(at)?;
     let tip = listed.iter().find(|entry| entry.counts.total() > 0);
-    let (status, words) =
-        tip.map_or_else(|| (Status::Unknown, "not tested".to_owned()), |tip| state(&tip.counts));
+    let (status, words) = tip.map_or_else(
+        || (Status::Unknown, "not tested".to_owned()),
+        |tip| build_lines::state(&tip.counts, context.store.failed_builds(tip).as_deref()),
+    );
     let fill = match status {
         Status::Passed => "#1d7440",
         Status::Failed => "#b3231a",

@@ -7,9 +7,9 @@ use model::{BranchName, Counts, Status, UserName};
 use results::BranchEntry;
 use results::json::UserView;
 
-use super::Context;
+use super::{Context, build_lines};
 use crate::http::Response;
-use crate::page::{CountItem, Crumb, Page, Symbol as _, When, count_items, subject};
+use crate::page::{CountItem, Crumb, Page, Symbol as _, When, subject};
 use crate::problem::Problem;
 use crate::route::{BranchRef, Format};
 
@@ -98,7 +98,8 @@ fn block(context: Context<'_>, user: &UserName, branches: &[BranchName]) -> User
 /// The newest commit with results.
 fn tip(context: Context<'_>, at: &BranchRef, entries: &[BranchEntry]) -> Option<Tip> {
     let (behind, entry) = entries.iter().enumerate().find(|(_, entry)| entry.counts.total() > 0)?;
-    let (state, words) = state(&entry.counts);
+    let builds = context.store.failed_builds(entry);
+    let (state, words) = build_lines::state(&entry.counts, builds.as_deref());
     let blob = context.store.reader().output_dir().join(format!("{}.capnp", entry.commit));
     let tested = std::fs::metadata(blob).ok().and_then(|data| When::unix(data.mtime()));
     Some(Tip {
@@ -108,7 +109,7 @@ fn tip(context: Context<'_>, at: &BranchRef, entries: &[BranchEntry]) -> Option<
         state,
         words,
         behind: if behind > 0 { format!("{behind} newer not tested") } else { String::new() },
-        counts: count_items(&entry.counts),
+        counts: build_lines::counts(&entry.counts, builds.as_deref()),
         tested,
     })
 }

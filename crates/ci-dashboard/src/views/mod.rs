@@ -2,6 +2,8 @@
 
 mod bisection;
 pub mod branch;
+pub mod build;
+mod build_lines;
 pub mod commit;
 mod commit_link;
 mod commit_pages;

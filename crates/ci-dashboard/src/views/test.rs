@@ -1,12 +1,13 @@
 //! The page of a test at a commit: its verdict, and its log opened at the failure.
 
 use askama::Template;
-use model::Status;
+use model::{BuiltKernel, Status};
+use regress::builds::is_unbuilt;
 use results::json::{BranchTipRow, ControlRow, TestRow, TestView};
 use results::{Attempt, Authorship, CommitResults, TestEntry, requests};
 
 use super::bisection::{self, BisectionLine};
-use super::commit::place;
+use super::commit::{crumbs_of, place};
 use super::culprit::{self, Culprit, Elsewhere};
 use super::log::{LogView, load};
 use super::testlist::{BranchPosition, host, rate};
@@ -58,6 +59,8 @@ struct TestPage<'a> {
     tabs: Vec<LogTab>,
     log: Option<LogView>,
     no_log: &'static str,
+    /// The page of the build, if the kernel does not build.
+    build_href: String,
     command: String,
     failing: Vec<FailingLine>,
     failing_more: usize,
@@ -226,7 +229,8 @@ fn render(
         retries: retries(entry),
         tabs: tabs(context, test),
         log,
-        no_log: no_log(damaged, entry.status()),
+        no_log: no_log(damaged, entry),
+        build_href: build_href(links, test, entry),
         command: context.tests.command(&test.sha, test.key.as_str()).unwrap_or_default(),
         failing_more: failing_entries(results).count().saturating_sub(FAILING_MAX),
         failing: failing(context, test, results),
@@ -251,19 +255,18 @@ fn crumbs(
     commit_href: &str,
     subtest: &str,
 ) -> Vec<Crumb> {
-    let mut crumbs = Vec::new();
-    if let Some(at) = at {
-        crumbs.push(Crumb::link(&at.user, links.user(&at.user)));
-        crumbs.push(Crumb::link(&at.branch, links.branch(at)));
-    }
+    let mut crumbs = crumbs_of(links, at);
     crumbs.push(Crumb::link(test.sha.short(), commit_href.into()));
     crumbs.push(Crumb::here(subtest));
     crumbs
 }
 
 /// Why no log is shown.
-fn no_log(damaged: bool, status: Status) -> &'static str {
-    if damaged {
+fn no_log(damaged: bool, entry: &TestEntry) -> &'static str {
+    let status = entry.status();
+    if is_unbuilt(entry) {
+        "The kernel does not build, so the test did not run."
+    } else if damaged {
         "The log is damaged and cannot be shown. The link Raw downloads it as stored."
     } else if status == Status::FailedToRun {
         "It never started; there is no log."
@@ -272,10 +275,17 @@ fn no_log(damaged: bool, status: Status) -> &'static str {
     }
 }
 
-/// The tests of the commit that failed, are running or have no readable status.
+/// The page of the build of a kernel that does not build; empty if it does.
+fn build_href(links: Links<'_>, test: &TestRoute, entry: &TestEntry) -> String {
+    let kernel = BuiltKernel::of_key(test.key.as_str()).filter(|_| is_unbuilt(entry));
+    kernel.map_or(String::new(), |kernel| links.build(test.sha.as_str(), Some(&kernel)))
+}
+
+/// The tests of the commit that failed, are running or have no readable status. Those of a kernel that does not build did not fail.
 fn failing_entries(results: &CommitResults) -> impl Iterator<Item = &TestEntry> {
-    let is_failing =
-        |entry: &&TestEntry| !matches!(entry.status(), Status::Passed | Status::NotRun | Status::Flaky);
+    let is_failing = |entry: &&TestEntry| {
+        !matches!(entry.status(), Status::Passed | Status::NotRun | Status::Flaky) && !is_unbuilt(entry)
+    };
     results.entries.iter().filter(is_failing)
 }
 

@@ -106,9 +106,10 @@ pub fn small() -> Farm {
                 .log(FAILED_LOG),
         );
         for key in ["boot.boots", "fs.ext4.basic.punch", "fs.ext4.basic.quota"] {
-            let verdict = Verdict::FailedToRun { reason: "fs/ext4/acl.c:143:2: error: expected ';'".into() };
-            fixture.test(TestResult::new(id(2), key, verdict, 0));
+            let reason = model::build_failed_reason("fs/ext4/acl.c:143:2: error: expected ';'");
+            fixture.test(TestResult::new(id(2), key, Verdict::FailedToRun { reason }, 0));
         }
+        fixture.artifact(id(2), &["boot.boots"], "build.log", BUILD_LOG);
         fixture.running(
             id(1),
             "fs.ext4.basic.rename",
@@ -118,6 +119,10 @@ pub fn small() -> Farm {
     })
 }
 
+pub const BUILD_LOG: &str = "  CC      fs/ext4/acl.o\n  CC      fs/ext4/balloc.o\n\
+    fs/ext4/acl.c: In function '<ext4_set_acl>':\n\
+    fs/ext4/acl.c:143:2: error: expected ';'\n  143 |  int a = 1\n\
+    make[4]: *** [scripts/Makefile.build:287: fs/ext4/acl.o] Error 1\n";
 pub const PASSED_LOG: &str = "00000 ========= TEST   punch\n00003 ========= PASSED punch in 3s\n";
 pub const FAILED_LOG: &str = "00000 ========= TEST   punch\n\
     00001 [   41.200000] EXT4-fs (vdb): mounted filesystem with ordered data mode.\n\

@@ -64,7 +64,9 @@ fn write_tests(fixture: &ResultsFixture) {
         .test(TestResult::new(two, punch, failed("kernel BUG at fs/ext4/inode.c:123!"), 3_100))
         .test(TestResult::new(two, mount, Verdict::Passed, 950));
     fixture.full_log(two, &[punch, mount], "00000 booting\n00001 start\n");
-    let reason = || Verdict::FailedToRun { reason: "fs/ext4/inode.c:9: error: expected ';'".into() };
+    let reason = || Verdict::FailedToRun {
+        reason: model::build_failed_reason("fs/ext4/inode.c:9: error: expected ';'"),
+    };
     for key in [punch, mount, xattr] {
         fixture.test(TestResult::new(three, key, reason(), 0));
     }
@@ -90,6 +92,7 @@ fn snapshot(running: &CommitId) -> StatusSnapshot {
                     current: Some("mount".into()),
                     phase: "testing".into(),
                     started: NOW - 61,
+                    ..BatchStatus::default()
                 }),
                 ..ExecutorStatus::default()
             },

@@ -235,7 +235,7 @@ fn copy_config(kernel: &Kernel, results: &mut Results<'_>) {
 /// The event has only the compiler's error; the verdict has a prefix.
 fn prefixed(cannot: &CannotRun) -> String {
     let CannotRun { reason, log } = cannot;
-    if log.is_empty() { reason.clone() } else { format!("kernel does not build: {reason}") }
+    if log.is_empty() { reason.clone() } else { model::build_failed_reason(reason) }
 }
 
 /// Separates build errors that become a verdict from errors that end the run.

@@ -5,6 +5,7 @@
 
 mod attempt;
 mod batch;
+mod builds;
 mod copy;
 mod crashes;
 mod directories;
@@ -28,6 +29,7 @@ use model::{CommitId, ExperimentKey, ResultKey, TrustDomain};
 use rusqlite::{Connection, OpenFlags};
 
 pub use batch::Batch;
+pub use builds::builds;
 use copy::Progress;
 pub use directories::{TreeState, tests_of};
 pub use facets::Facets;

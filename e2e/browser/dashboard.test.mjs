@@ -8,6 +8,7 @@ import { accessible, fitsPhone, go, on, origin, results, running, scratch, shot,
 
 const BRANCH = "/ci?user=mira&branch=ext4-testing";
 const PUSHED = "/ci?user=mira&branch=rebased";
+const UNBUILT = "/ci?user=anton&branch=nfsd-next";
 const PUNCH = "ext4: punch holes extent by extent";
 
 /** The address of the commit with this subject, and of its punch_hole log. */
@@ -120,6 +121,52 @@ test("a force-push shows what became of each commit", () => on({}, async (page) 
   assert.match(await text(page), /1 broke/);
 }));
 
+test("a tip that does not build is the headline", () => on({}, async (page) => {
+  await go(page, "/ci?user=anton");
+  assert.match(await text(page), /build failed/);
+  await go(page, UNBUILT);
+  const banners = page.locator(".note.bad");
+  assert.match(await banners.first().innerText(), /^Tip [0-9a-f]{12} does not build since [0-9a-f]{12} sunrpc: move .*: net\/sunrpc\/svcsock\.c:412:9: error: /);
+  const row = page.locator("tr.red", { hasText: "sunrpc: move" });
+  assert.match(await row.innerText(), /▼ broke the build: net\/sunrpc\/svcsock\.c/);
+  assert.match(await row.innerText(), /build failed/);
+  assert.match(await page.locator("tr.red", { hasText: "KASAN" }).innerText(), /▼ broke the build \(kasan\)/);
+  assert.doesNotMatch(await text(page), /\d+ failed to run|failing now/);
+  await shot(page, "unbuilt", { fullPage: true });
+  await row.getByRole("link", { name: "broke the build" }).click();
+  await page.waitForURL(/\/build$/);
+  const line = page.locator(".con .k");
+  assert.match(await line.innerText(), /svcsock\.c:412:9: error: static declaration/);
+  const box = await line.boundingBox();
+  assert.ok(box.y >= 0 && box.y < 900, `the error is visible, at ${box.y}`);
+  assert.match(await text(page), /13 tests not run: the kernel does not build/);
+  await shot(page, "build", { fullPage: true });
+  const whole = await (await fetch(origin + await page.getByRole("link", { name: "whole log" }).getAttribute("href"))).text();
+  assert.match(whole, /^ {2}HOSTCC/);
+  // From a test that did not run to the build.
+  await page.locator("summary", { hasText: "tests not run" }).click();
+  await page.getByRole("link", { name: "boot.boots" }).click();
+  await page.getByRole("link", { name: "Build of the kernel" }).click();
+  await page.waitForURL(/build\?kernel=$/);
+}));
+
+test("the tests of a commit that does not build are one line", () => on({ javaScriptEnabled: false, viewport: { width: 360, height: 800 } }, async (page) => {
+  const rows = await (await fetch(`${origin}${BRANCH}&format=json`)).json();
+  const { commit, build } = rows.find((row) => row.build?.broke);
+  assert.equal(build.failed[0].tests, 20);
+  assert.ok(rows.some((row) => row.build?.fixed));
+  await go(page, `${BRANCH}&commit=${commit}`);
+  assert.match(await text(page), /This commit does not build: fs\/ext4\/acl\.c:143:2: error: /);
+  assert.match(await text(page), /20 tests not run: the kernel does not build/);
+  assert.equal(await page.locator("table.tests tr[data-row]").count(), 0);
+  await page.getByRole("link", { name: "list" }).click();
+  assert.equal(await page.locator("table.tests tr[data-row]").count(), 20);
+  await go(page, `/c/${commit}/build`);
+  assert.ok((await page.locator(".con .k").boundingBox()).y < 800, "the error is visible on a phone");
+  await go(page, BRANCH);
+  assert.match(await text(page), /▲ fixed the build/);
+}));
+
 test("the history of a test is a plot, a pass rate and hosts", () => on({}, async (page) => {
   await go(page, `${BRANCH}&history=fs.ext4.basic.punch_hole`);
   const bars = await page.locator("svg.plot path").evaluateAll((paths) => paths.map((path) => path.getAttribute("d")));
@@ -196,7 +243,9 @@ test("with the keyboard only", () => on({}, async (page) => {
 
 const views = async () => {
   const { commit, log } = await punch();
+  const [tip] = await (await fetch(`${origin}${UNBUILT}&format=json`)).json();
   return {
+    unbuilt: UNBUILT, "unbuilt-commit": `${UNBUILT}&commit=${tip.commit}`, build: `/c/${tip.commit}/build`,
     home: "/ci", user: "/ci?user=mira", branch: BRANCH, commit, log, status: "/ci?status",
     history: `${BRANCH}&history=fs.ext4.basic.punch_hole`, crashes: `${BRANCH}&crashes`, flaky: `${BRANCH}&flaky`,
     push: `${PUSHED}&range-diff`,
@@ -204,7 +253,7 @@ const views = async () => {
   };
 };
 
-fitsPhone(views, ["branch", "commit", "log", "status", "compare", "history", "push"]);
+fitsPhone(views, ["branch", "commit", "log", "status", "compare", "history", "push", "unbuilt", "build"]);
 accessible(views);
 
 test("hostile names are text and run nothing", () => on({}, async (page) => {

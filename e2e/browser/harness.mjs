@@ -78,7 +78,7 @@ export const text = (page) => page.locator("main").innerText();
 
 /** Each page fits the width of a phone; those in `kept` are saved as screenshots. `views` returns addresses by name. */
 export function fitsPhone(views, kept, prefix = "") {
-  const phone = { viewport: { width: 390, height: 844 }, isMobile: true, deviceScaleFactor: 2 };
+  const phone = { viewport: { width: 360, height: 800 }, isMobile: true, deviceScaleFactor: 2 };
   test("nothing is cut off at the width of a phone", () => on(phone, async (page) => {
     for (const [name, target] of Object.entries(await views())) {
       await go(page, target);

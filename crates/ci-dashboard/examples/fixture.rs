@@ -183,7 +183,7 @@ impl Writer<'_> {
             }
             match change {
                 Untested => {}
-                DoesNotCompile => self.unbuilt(commit, "fs/ext4/acl.c:143:2: error: implicit declaration of function 'ext4_set_acl_inline'; did you mean 'ext4_set_acl'?"),
+                DoesNotCompile => self.unbuilt(commit, of_ext4(), "fs/ext4/acl.c:143:2: error: implicit declaration of function 'ext4_set_acl_inline'; did you mean 'ext4_set_acl'?"),
                 Running => self.half(commit, began, &faults),
                 _ => {
                     self.suite(commit, "fs.ext4.basic", &EXT4, began, &faults);
@@ -302,11 +302,8 @@ impl Writer<'_> {
         self.fixture.test(result);
     }
 
-    fn unbuilt(&self, commit: &CommitId, error: &str) {
-        let keys = EXT4.iter().map(|(name, _)| format!("fs.ext4.basic.{name}"));
-        for key in
-            keys.chain(KUNIT.iter().map(|(name, _)| format!("kunit.{name}"))).chain(["boot.boots".into()])
-        {
+    fn unbuilt(&self, commit: &CommitId, keys: impl IntoIterator<Item = String>, error: &str) {
+        for key in keys.into_iter().chain(["boot.boots".into()]) {
             let verdict = Verdict::FailedToRun { reason: model::build_failed_reason(error) };
             self.fixture.test(TestResult::new(commit, &key, verdict, 0).on("farm1", 1, self.now - 3_000));
         }
@@ -333,7 +330,7 @@ impl Writer<'_> {
         });
     }
 
-    /// Writes `anton/nfsd-next`: the tip does not build, nor does the commit before it, and the flavor kasan not at the one before that.
+    /// Writes `anton/nfsd-next`: the tip does not build since the commit before it, and the flavor kasan since the one before that.
     fn nfsd(&self) {
         let subjects = [
             "nfsd: use the new helper in the v4 code",
@@ -347,10 +344,15 @@ impl Writer<'_> {
             ids.iter().zip(subjects).map(|(id, subject)| (id.clone(), message(subject, ""))).collect();
         self.fixture.branch("anton", "nfsd-next", &listing);
         let (nfs, kasan) = ("fs.nfs.connectathon", "fs.nfs.connectathon@ktest_flavor=kasan");
+        let both = || {
+            [nfs, kasan]
+                .into_iter()
+                .flat_map(|file| XFS.iter().map(move |(name, _)| format!("{file}.{name}")))
+        };
         for (row, commit) in ids.iter().enumerate() {
             let began = self.now - 5_000 - 2_000 * i64::try_from(row).unwrap_or(0);
             match row {
-                0 | 1 => self.unbuilt(commit, "net/sunrpc/svcsock.c:412:9: error: static declaration of 'svc_xprt_deferred_close' follows non-static declaration"),
+                0 | 1 => self.unbuilt(commit, both(), "net/sunrpc/svcsock.c:412:9: error: static declaration of 'svc_xprt_deferred_close' follows non-static declaration"),
                 2 => {
                     self.suite(commit, nfs, &XFS, began, &[]);
                     let error = "net/sunrpc/xdr.c:1012:2: error: implicit declaration of function 'kasan_check_range'";
@@ -485,6 +487,12 @@ fn message(subject: &str, body: &str) -> String {
     } else {
         format!("{subject}\n\n{body}\n\n{signed}")
     }
+}
+
+/// The tests of a commit of `mira/ext4-testing` but for `boot.boots`.
+fn of_ext4() -> impl Iterator<Item = String> {
+    let ext4 = EXT4.iter().map(|(name, _)| format!("fs.ext4.basic.{name}"));
+    ext4.chain(KUNIT.iter().map(|(name, _)| format!("kunit.{name}")))
 }
 
 /// The output of a parallel make around an error.

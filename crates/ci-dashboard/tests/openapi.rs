@@ -130,7 +130,7 @@ fn every_view_matches_its_schema() {
     let document = document();
     let farm = small();
     let (branch, short) = ("/ci?user=mira&branch=ext4-testing", &commits()[3].0.as_str()[..12].to_owned());
-    let (bad, good) = (&commits()[3].0, &commits()[4].0);
+    let (unbuilt, bad, good) = (&commits()[2].0, &commits()[3].0, &commits()[4].0);
     for (target, name) in [
         ("/ci?format=json", "Users"),
         ("/ci?user=mira&format=json", "User"),
@@ -145,6 +145,9 @@ fn every_view_matches_its_schema() {
         (&format!("{branch}&commit={bad}&format=json"), "CommitView"),
         (&format!("/c/{bad}/?format=json"), "CommitView"),
         (&format!("/c/{bad}/?status=failed&format=json"), "CommitView"),
+        (&format!("/c/{unbuilt}/?format=json"), "CommitView"),
+        (&format!("/c/{unbuilt}/build?format=json"), "BuildView"),
+        (&format!("/c/{good}/build?format=json"), "BuildView"),
         (&format!("/c/{bad}/fs.ext4.basic.punch/?format=json"), "TestView"),
         (&format!("/ci?compare={good}..{bad}&format=json"), "Comparison"),
         (&format!("/ci?user=mira&compare=ext4-testing..{short}&format=json"), "Comparison"),
@@ -177,6 +180,13 @@ fn a_full_and_an_empty_snapshot_match_the_schema() {
         fixture.snapshot(&model::StatusSnapshot::default());
     });
     check(&document, &nothing, "/status?format=json", "Snapshot");
+    let building = BatchStatus {
+        phase_started: Some(1),
+        objects: Some(1),
+        objects_total: Some(2),
+        kernel: model::BuiltKernel { arch: "aarch64".into(), flavor: "kasan".into() },
+        ..BatchStatus::default()
+    };
     let much = Farm::with(|fixture| {
         fixture.snapshot(&model::StatusSnapshot {
             jobs: vec![JobStatus {
@@ -188,6 +198,7 @@ fn a_full_and_an_empty_snapshot_match_the_schema() {
             executors: vec![
                 ExecutorStatus::default(),
                 ExecutorStatus { batch: Some(BatchStatus::default()), ..ExecutorStatus::default() },
+                ExecutorStatus { batch: Some(building), ..ExecutorStatus::default() },
             ],
             branches: vec![BranchStatus {
                 tip: Some("0".repeat(40)),
@@ -244,6 +255,7 @@ fn paths_and_parameters_match_the_routes() {
         "format",
         "from",
         "history",
+        "kernel",
         "line",
         "log",
         "page",

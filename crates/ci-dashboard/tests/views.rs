@@ -66,7 +66,7 @@ fn a_branch_shows_what_each_commit_changed() {
     let other = page_text(&farm.get("/ci?user=anton&branch=xfs/for-next"));
     assert!(other.starts_with("xfs/for-next"), "{other}");
     let filtered = page_text(&farm.get("/ci?user=mira&branch=ext4-testing&test=boot"));
-    assert!(!filtered.contains("punch_hole") && !filtered.contains("broke"), "{filtered}");
+    assert!(!filtered.contains("punch_hole") && !filtered.contains("▼ broke:"), "{filtered}");
 }
 
 #[test]
@@ -85,6 +85,112 @@ fn a_commit_page_lists_failures_first() {
     let running = farm.get(&format!("/c/{}/", id(1)));
     assert!(page_text(&running).contains("In progress | fs.ext4.basic.rename"), "{running}");
     assert!(running.contains(r#"<body data-live="2">"#));
+}
+
+/// Newest first: not tested, does not build, does not build, kasan does not build, good.
+fn unbuilt() -> (Farm, Vec<model::CommitId>) {
+    let subjects = ["not tested", "still broken", "break it", "break kasan", "good"];
+    let commits: Vec<_> = subjects.map(|subject| (commit_id(subject), subject.to_owned())).into();
+    let keys = ["boot.boots", "fs.ext4.basic.punch", "fs.ext4.basic@ktest_flavor=kasan.punch"];
+    let failed = |error: &str| Verdict::FailedToRun { reason: model::build_failed_reason(error) };
+    let farm = Farm::with(|fixture| {
+        fixture.branch("mira", "next", &commits);
+        for (row, (commit, _)) in commits.iter().enumerate().skip(1) {
+            for key in keys {
+                let verdict = match (row, key.contains("kasan")) {
+                    (1, _) => failed("b.c:2: error: <b>"),
+                    (2, _) => failed("a.c:1: error: no"),
+                    (3, true) => failed("kasan.c:1: error: no"),
+                    _ => Verdict::Passed,
+                };
+                fixture.test(TestResult::new(commit, key, verdict, 10).on("farm1", 2, NOW - 100));
+            }
+        }
+        let log = "  CC      a.o\n/b/a.c: In function 'f':\n/b/a.c:1: error: no\nmake: *** [a.o] Error 1\n";
+        fixture.artifact(&commits[2].0, &keys, "build.log", log);
+    });
+    (farm, commits.into_iter().map(|(commit, _)| commit).collect())
+}
+
+#[test]
+fn a_build_that_failed_is_the_headline() {
+    let (farm, ids) = unbuilt();
+    let branch = farm.get("/ci?user=mira&branch=next");
+    insta::assert_snapshot!("unbuilt_branch", page_text(&branch));
+    assert!(branch.contains("b.c:2: error: &#60;b&#62;"), "{branch}");
+    insta::assert_snapshot!(
+        "unbuilt_commit",
+        page_text(&farm.get(&format!("/ci?user=mira&branch=next&commit={}", ids[3])))
+    );
+    let build = farm.get(&format!("/c/{}/build", ids[2]));
+    insta::assert_snapshot!("unbuilt_build", page_text(&build));
+    assert!(build.contains(r#"class="k"><a aria-hidden="true">3</a>/b/a.c:1: error: no"#), "{build}");
+    let log = format!("/c/{}/boot.boots/build.log.br", ids[2]);
+    assert!(build.contains(&format!(r#"href="{log}""#)), "{build}");
+    assert_eq!(farm.status(&log), 200);
+    // Without a log.
+    assert!(
+        page_text(&farm.get(&format!("/c/{}/build", ids[1])))
+            .contains("The log of this build is not stored.")
+    );
+    // One kernel of several.
+    let kasan = page_text(&farm.get(&format!("/c/{}/build?kernel=kasan", ids[3])));
+    assert!(
+        kasan.contains("This commit does not build (kasan): kasan.c:1: error: no (1 test not run)"),
+        "{kasan}"
+    );
+    let default = page_text(&farm.get(&format!("/c/{}/build?kernel=", ids[3])));
+    assert!(!default.contains("does not build") && default.contains("✓ builds"), "{default}");
+    assert_eq!(farm.status(&format!("/c/{}/build?kernel=arm", ids[3])), 404);
+    assert!(
+        page_text(&farm.get(&format!("/c/{}/build", ids[0])))
+            .contains("No kernel of this commit is built yet.")
+    );
+    assert_eq!(farm.status(&format!("/c/{}/build", "0".repeat(40))), 404);
+    // A test has no failure of its own.
+    let test = page_text(&farm.get(&format!("/c/{}/boot.boots/", ids[1])));
+    assert!(
+        test.contains("The kernel does not build, so the test did not run. Build of the kernel"),
+        "{test}"
+    );
+    assert!(!test.contains("Failing tests of this commit"), "{test}");
+    let home = page_text(&farm.get("/ci"));
+    assert!(home.contains("✗ build failed") && !home.contains("failed to run"), "{home}");
+    let badge = farm.get("/ci?user=mira&branch=next&format=badge");
+    assert!(badge.contains("build failed"), "{badge}");
+    let feed = farm.get("/ci?user=mira&branch=next&format=atom");
+    assert_eq!(feed.matches("<title>the build broke: ").count(), 2, "{feed}");
+}
+
+#[test]
+fn a_running_build_is_shown() {
+    use model::snapshot::{BatchStatus, ExecutorStatus};
+    let commits = [(commit_id("new"), "new".to_owned())];
+    let farm = Farm::with(|fixture| {
+        fixture.branch("mira", "next", &commits);
+        let batch = BatchStatus {
+            commit: commits[0].0.to_string(),
+            test: "fs/ext4/basic".into(),
+            phase: "building".into(),
+            phase_started: Some(NOW - 372),
+            objects: Some(1840),
+            objects_total: Some(2900),
+            ..BatchStatus::default()
+        };
+        let executor =
+            ExecutorStatus { name: "local/0".into(), batch: Some(batch), ..ExecutorStatus::default() };
+        fixture.snapshot(&model::StatusSnapshot {
+            written: NOW,
+            executors: vec![executor],
+            ..Default::default()
+        });
+    });
+    let page = farm.get(&format!("/c/{}/build", commits[0].0));
+    assert!(page.contains("building 6 min on local/0 (1,840 of 2,900 objects), for fs/ext4/basic"), "{page}");
+    assert!(page.contains(r#"<body data-live="2">"#));
+    let json: serde_json::Value =
+        serde_json::from_str(&farm.get(&format!("/c/{}/build?format=json", commits[0].0))).unwrap();
+    assert_eq!(json["running"][0]["objects"], 1840);
 }
 
 #[test]

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Effects, Style};
 use model::{Counts, Status};
+use regress::builds;
 use results::Authorship;
+use results::json::BuildRow;
 use stdio::terminal;
 
 /// The maximum length of a name, in characters.
@@ -59,6 +61,16 @@ pub fn counts(counts: &Counts) -> String {
         }
     }
     if parts.is_empty() { "no results".into() } else { parts.join(", ") }
+}
+
+/// The counts of a commit with these builds: `build failed, 12 passed`. A kernel that does not build is no failure of its tests.
+pub fn results(all: &Counts, build: Option<&BuildRow>) -> String {
+    let Some((build, what)) = build.and_then(|build| Some((build, build.what.as_deref()?))) else {
+        return counts(all);
+    };
+    let failed = paint(style(Status::Failed), format_args!("{what} failed"));
+    let others = builds::other_counts(all, build);
+    if others.total() == 0 { failed } else { format!("{failed}, {}", counts(&others)) }
 }
 
 /// A duration: `850 ms`, `12.3 s`, `3m 12s`, `2h 05m`.

@@ -45,17 +45,17 @@ fn branches() {
 fn log() {
     let dir = results();
     assert_snapshot!(run(&dir, "log kmo/next"), @r"
-    commit        passed  failed  not run  failed to run  in progress    time  kmo/next
-    bac67f8f0ad9       -       -        -              -            -       -  ext4: not tested yet
-    b5e2a390b3a4       1       0        0              0            1  3m 12s  ext4: fix hole punching
-    17120b1d55f6       0       0        0              3            0     0 s  ext4: break the build
-    c2de0ed96e37       1       1        0              0            0   4.1 s  ext4: be clever�[2J
-    61254269674c       2       0        1              0            0  13.2 s  ext4: tidy up
+    commit        passed  failed  not run  in progress    time  kmo/next
+    bac67f8f0ad9       -       -        -            -       -  ext4: not tested yet
+    b5e2a390b3a4       1       0        0            1  3m 12s  (fixed the build) ext4: fix hole punching
+    17120b1d55f6       -       -        -            -       -  (broke the build) ext4: break the build
+    c2de0ed96e37       1       1        0            0   4.1 s  ext4: be clever�[2J
+    61254269674c       2       0        1            0  13.2 s  ext4: tidy up
     ");
     assert_snapshot!(run(&dir, "log --user kmo next -n 2 --test punch$"), @r"
     commit        passed  failed    time  kmo/next
     bac67f8f0ad9       -       -       -  ext4: not tested yet
-    b5e2a390b3a4       1       0  3m 12s  ext4: fix hole punching
+    b5e2a390b3a4       1       0  3m 12s  (fixed the build) ext4: fix hole punching
     3 older commits not shown (-n 5 shows all)
     ");
     assert_snapshot!(run(&dir, "log ext4 --json"), @r#"[{"commit":"61254269674c99fed74c8a9374bda7d8bac7b943","message":"ext4: tidy up","passed":2,"failed":0,"notrun":1,"failed_to_run":0,"inprogress":0,"unknown":0,"duration":13,"duration_ms":13245,"author":"<amy@example.org>","date":1699910100}]"#);
@@ -116,9 +116,9 @@ fn show() {
     commit 17120b1d55f6aa45afc605ab6e7f930d5bca4046
         ext4: break the build
 
-    3 failed to run; 1 shown
+    build failed; 1 shown
 
-    Failed to run  fs.ext4.basic.mount  0 s  fs/ext4/inode.c:9: error: expected ';'
+    Failed to run  fs.ext4.basic.mount  0 s  kernel does not build: fs/ext4/inode.c:9: error: expected ';'
     ");
     assert_snapshot!(run(&dir, &format!("show {four} --failed")), @r"
     commit b5e2a390b3a477edbed154be484d99fe0b8924c9
@@ -151,7 +151,7 @@ fn logs() {
     00001 start
     ");
     assert_snapshot!(run(&dir, &format!("logs {four} mount --json")), @r#"{"commit":"b5e2a390b3a477edbed154be484d99fe0b8924c9","test":"fs.ext4.basic.mount","status":"In progress","live":true,"complete":true,"log":"00001 \u001b[31mmounting\n"}"#);
-    assert_snapshot!(run(&dir, &format!("logs {three} mount")), @"error: fs.ext4.basic.mount at 17120b1d55f6 has no log (Failed to run: fs/ext4/inode.c:9: error: expected ';'); --machine prints the log of its VM run");
+    assert_snapshot!(run(&dir, &format!("logs {three} mount")), @"error: fs.ext4.basic.mount at 17120b1d55f6 has no log (Failed to run: kernel does not build: fs/ext4/inode.c:9: error: expected ';'); --machine prints the log of its VM run");
     assert_snapshot!(run(&dir, &format!("logs {two} fs.ext4")), @r#"error: "fs.ext4" matches several tests; give one of: fs.ext4.basic.mount, fs.ext4.basic.punch"#);
 }
 
@@ -337,7 +337,7 @@ fn history() {
 
     bac67f8f0ad9  -                   -  ext4: not tested yet
     b5e2a390b3a4  Passed         3m 12s  ext4: fix hole punching
-    17120b1d55f6  Failed to run     0 s  ext4: break the build    fs/ext4/inode.c:9: error: expected ';'
+    17120b1d55f6  Failed to run     0 s  ext4: break the build    kernel does not build: fs/ext4/inode.c:9: error: expected ';'
     c2de0ed96e37  Failed          3.2 s  ext4: be clever�[2J      BUG in ext4_punch_hole; kernel BUG at fs/ext4/inode.c:123!; failed 2 of 2 runs
     61254269674c  Passed         12.3 s  ext4: tidy up
     ");
@@ -369,11 +369,11 @@ fn compare() {
     from c2de0ed96e37 to 17120b1d55f6
 
     2 no longer run
-      fs.ext4.basic.mount  Passed -> Failed to run  fs/ext4/inode.c:9: error: expected ';'
-      fs.ext4.basic.punch  Failed -> Failed to run  fs/ext4/inode.c:9: error: expected ';'
+      fs.ext4.basic.mount  Passed -> Failed to run  kernel does not build: fs/ext4/inode.c:9: error: expected ';'
+      fs.ext4.basic.punch  Failed -> Failed to run  kernel does not build: fs/ext4/inode.c:9: error: expected ';'
 
     1 only in the head
-      fs.ext4.basic.xattr  no result -> Failed to run  fs/ext4/inode.c:9: error: expected ';'
+      fs.ext4.basic.xattr  no result -> Failed to run  kernel does not build: fs/ext4/inode.c:9: error: expected ';'
 
     0 tests without a difference
     ");

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{BuiltKernel, CommitId, ResultKey, Status, build_error};
+use model::{BuiltKernel, CommitId, Counts, ResultKey, Status, build_error};
 use results::json::{BuildRow, FailedKernelRow};
 use results::{BranchEntry, CommitResults, TestEntry};
 
@@ -144,6 +144,7 @@ impl CommitBuilds {
         };
         let part = match self.part(kernel) {
             Part::Tests(words) => format!("for {words}"),
+            Part::Kernel(name) if kernel.is_default() => format!("of the {name}"),
             Part::Kernel(name) => format!("of {name}"),
         };
         Some(format!("build {part}{more}"))
@@ -155,7 +156,7 @@ impl CommitBuilds {
             Some(KernelBuild { has_run: true, tests, failure: Some(failure) }) => {
                 Part::Tests(format!("{} of {tests} tests", failure.tests))
             }
-            _ if kernel.is_default() => Part::Kernel("the default kernel".into()),
+            _ if kernel.is_default() => Part::Kernel("default kernel".into()),
             _ => Part::Kernel(kernel.to_string()),
         }
     }
@@ -198,6 +199,28 @@ impl From<&CommitBuilds> for BuildRow {
             ..Self::default()
         }
     }
+}
+
+/// What a commit means for the build, in words: `broke the build`, `build of kasan failed`, `fixed the build`.
+#[must_use]
+pub fn words(row: &BuildRow) -> Option<String> {
+    let kernels: Vec<String> =
+        row.fixed.iter().map(ToString::to_string).filter(|name| !name.is_empty()).collect();
+    match (&row.what, row.broke.is_empty()) {
+        (Some(what), false) => Some(format!("broke the {what}")),
+        (Some(what), true) => Some(format!("{what} failed")),
+        (None, _) if row.fixed.is_empty() => None,
+        (None, _) if kernels.len() < row.fixed.len() => Some("fixed the build".into()),
+        (None, _) => Some(format!("fixed the build of {}", kernels.join(", "))),
+    }
+}
+
+/// The counts without the tests that did not run because a kernel does not build.
+#[must_use]
+pub fn other_counts(counts: &Counts, row: &BuildRow) -> Counts {
+    let not_run = row.failed.iter().map(|failed| failed.tests).sum::<usize>();
+    let not_run = u32::try_from(not_run).unwrap_or(u32::MAX);
+    Counts { failed_to_run: counts.failed_to_run.saturating_sub(not_run), ..*counts }
 }
 
 /// The builds of a commit as JSON; `None` if all its kernels build.

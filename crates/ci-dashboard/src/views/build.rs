@@ -216,7 +216,7 @@ fn render(
     let tests = not_run(context, sha, builds);
     context.html(&BuildPage {
         page,
-        commit: CommitLink::new(links, at, sha, &builds.results.message),
+        commit: builds.position.link(context, at),
         branch: at.map(|at| (at.to_string(), links.branch(at))),
         kernel: builds.kernel.unwrap_or_default(),
         all_href: if builds.kernel.is_some() { links.build(sha.as_str(), None) } else { String::new() },

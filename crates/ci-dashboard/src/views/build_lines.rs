@@ -2,7 +2,8 @@
 //! build is one failure; its tests are not counted as failures.
 
 use model::{BuiltKernel, Counts, Status};
-use regress::builds::{BuildHistory, CommitBuilds, FailedKernels};
+use regress::builds::{BuildHistory, CommitBuilds, FailedKernels, other_counts};
+use results::json::BuildRow;
 use results::{Authorship, BranchEntry, CommitResults};
 
 use super::testlist::BranchPosition;
@@ -37,6 +38,11 @@ impl BuildPosition {
         };
         let history = BuildHistory::new(vec![Some(CommitBuilds::from(results).into())]);
         Self { history, entries: vec![entry], row: 0 }
+    }
+
+    /// The commit.
+    pub(super) fn link(&self, context: Context<'_>, at: Option<&BranchRef>) -> CommitLink {
+        link(context, at, &self.entries[self.row])
     }
 
     /// What does not build at the commit.
@@ -108,7 +114,7 @@ pub(super) fn banners_of_branch(
 }
 
 fn link(context: Context<'_>, at: Option<&BranchRef>, entry: &BranchEntry) -> CommitLink {
-    CommitLink::new(context.links(), at, &entry.commit, &entry.message)
+    CommitLink::new(context, at, &entry.commit, &entry.message, &entry.authorship)
 }
 
 fn banner(
@@ -213,8 +219,7 @@ pub(super) fn counts(counts: &Counts, builds: Option<&CommitBuilds>) -> Vec<Coun
     let Some((builds, what)) = builds.and_then(|builds| Some((builds, builds.what()?))) else {
         return count_items(counts);
     };
-    let not_run = u32::try_from(builds.tests_not_run()).unwrap_or(u32::MAX);
-    let counts = Counts { failed_to_run: counts.failed_to_run.saturating_sub(not_run), ..*counts };
+    let counts = other_counts(counts, &BuildRow::from(builds));
     let status = Status::Failed;
     let item = CountItem { status, symbol: status.symbol(), count: 0, label: format!("{what} failed") };
     std::iter::once(item).chain(count_items(&counts)).collect()

@@ -73,7 +73,7 @@ pub fn atom(context: Context<'_>, at: &BranchRef) -> Result<Response, Problem> {
         title: format!("{}/{}: regressions", cut(at.user.as_str(), 100), cut(at.branch.as_str(), 200)),
         id: id(at, None),
         href: absolute(context, &context.links().branch(at)),
-        updated: entries.first().map_or_else(|| iso(0), |entry| entry.updated.clone()),
+        updated: entries.iter().map(|entry| entry.updated.clone()).max().unwrap_or_else(|| iso(0)),
         entries,
     };
     let xml = stdio::xml::text(&feed.render()?).into_owned();

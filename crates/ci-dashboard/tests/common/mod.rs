@@ -107,7 +107,8 @@ pub fn small() -> Farm {
         );
         for key in ["boot.boots", "fs.ext4.basic.punch", "fs.ext4.basic.quota"] {
             let reason = model::build_failed_reason("fs/ext4/acl.c:143:2: error: expected ';'");
-            fixture.test(TestResult::new(id(2), key, Verdict::FailedToRun { reason }, 0));
+            let result = TestResult::new(id(2), key, Verdict::FailedToRun { reason }, 0);
+            fixture.test(result.on("farm1", 2, NOW - 2000));
         }
         fixture.artifact(id(2), &["boot.boots"], "build.log", BUILD_LOG);
         fixture.running(

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName};
 use regex::Regex;
+use regress::builds::{BuildHistory, CommitBuilds};
 use regress::branch_history::BranchHistory;
 use regress::crash_groups;
 use regress::eta::expected_slots;
@@ -16,7 +17,7 @@ use regress::suspicious::{Columns, PASSES_READ, Source};
 use regress::{CommitStatuses, Names};
 use results::bisections::BisectionRecords;
 use results::claims::ClaimRecords;
-use results::json::{ArtifactRow, FlakyRow};
+use results::json::{ArtifactRow, BuildRow, FlakyRow};
 use results::requests::{self, RequestKind, RequestState};
 use results::{
     BranchEntry, CommitResults, HistoryEntry, LogKind, Reader, RecentRun, Resolved, Statuses, TestDuration,
@@ -55,6 +56,19 @@ impl Backend for Local {
 
     fn branch_filtered(&self, at: &BranchRef, test: &Regex) -> Result<Option<Vec<BranchEntry>>, Problem> {
         Ok(self.reader.branch_filtered(at, |key| test.is_match(key.as_str()))?)
+    }
+
+    fn builds(&self, at: &BranchRef) -> Result<BTreeMap<CommitId, BuildRow>, Problem> {
+        let entries = self.reader.branch(at)?.unwrap_or_default();
+        let builds = |commit: &CommitId| {
+            let columns = self.columns(commit)?.into_statuses();
+            let all = || self.reader.commit(commit).ok()?;
+            Some(Arc::new(CommitBuilds::of_columns(&columns, |key| self.entry(commit, key), all)))
+        };
+        let history = BuildHistory::of_listing(&entries, builds);
+        let row =
+            |(row, entry): (usize, &BranchEntry)| Some((entry.commit.clone(), history.row(row, &entries)?));
+        Ok(entries.iter().enumerate().filter_map(row).collect())
     }
 
     fn history(&self, at: &BranchRef, key: &ResultKey) -> Result<Option<Vec<HistoryEntry>>, Problem> {

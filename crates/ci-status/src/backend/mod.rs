@@ -17,7 +17,7 @@ use regress::range_diff::RangeDiffView;
 use regress::suspicious::Source;
 use results::bisections::BisectionRecords;
 use results::claims::ClaimRecords;
-use results::json::{ArtifactRow, FlakyRow, SinceRow, SuspicionRow};
+use results::json::{ArtifactRow, BuildRow, FlakyRow, SinceRow, SuspicionRow};
 use results::requests::{RequestKind, RequestState};
 use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, Resolved};
 
@@ -43,6 +43,9 @@ pub trait Backend: Debug + Send + Sync {
 
     /// Like [`Self::branch`], counting only the tests with a matching name.
     fn branch_filtered(&self, at: &BranchRef, test: &Regex) -> Result<Option<Vec<BranchEntry>>, Problem>;
+
+    /// The builds of the commits of a branch that do not build or build again; of all tests.
+    fn builds(&self, at: &BranchRef) -> Result<BTreeMap<CommitId, BuildRow>, Problem>;
 
     /// One test along a branch.
     fn history(&self, at: &BranchRef, key: &ResultKey) -> Result<Option<Vec<HistoryEntry>>, Problem>;

@@ -23,6 +23,8 @@ struct Line {
     /// The newest tested commit, or else the newest commit.
     newest: Option<BranchEntry>,
     commits: usize,
+    /// What does not build at the newest commit: `build`.
+    unbuilt: Option<String>,
 }
 
 /// Reads the listings of all users, or only those of the user `only`.
@@ -45,11 +47,13 @@ pub fn run(context: &Context, only: Option<&UserName>) -> Result<Branches, Probl
         let names: Vec<BranchRef> =
             branches.into_iter().map(|branch| BranchRef { user: user.clone(), branch }).collect();
         let mut lines = Vec::new();
-        for (BranchRef { branch, .. }, entries) in names.iter().zip(context.backend.listings(&names)) {
-            let branch = branch.clone();
+        for (at, entries) in names.iter().zip(context.backend.listings(&names)) {
             let tested = entries.iter().find(|entry| entry.counts.total() > 0);
             let newest = tested.or_else(|| entries.first()).cloned();
-            lines.push(Line { branch, newest, commits: entries.len() });
+            let unbuilt = newest.as_ref().filter(|newest| newest.counts.failed_to_run > 0);
+            let unbuilt =
+                unbuilt.and_then(|newest| context.backend.builds(at).ok()?.remove(&newest.commit)?.what);
+            lines.push(Line { branch: at.branch.clone(), newest, commits: entries.len(), unbuilt });
         }
         users.push((user, lines));
     }
@@ -85,6 +89,8 @@ impl Answer for Branches {
                 let failed = newest.counts.failed + newest.counts.failed_to_run;
                 let (word, status) = if newest.counts.inprogress > 0 {
                     ("testing".into(), model::Status::InProgress)
+                } else if let Some(what) = &line.unbuilt {
+                    (format!("{what} failed"), model::Status::Failed)
                 } else if failed > 0 {
                     (format!("{failed} failed"), model::Status::Failed)
                 } else if newest.counts.flaky > 0 {

@@ -1,10 +1,11 @@
 //! `ci-status log`: the commits of a branch as in `git log --oneline`, with test counts.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use model::{BranchRef, Status};
+use model::{BranchRef, CommitId, Counts, Status};
 use results::BranchEntry;
-use results::json::CommitRow;
+use results::json::{BuildRow, CommitRow};
 
 use super::{Answer, to_json};
 use crate::context::Context;
@@ -17,6 +18,7 @@ use crate::text::{self, Cell, Table};
 pub struct Log {
     branch: BranchRef,
     entries: Vec<BranchEntry>,
+    builds: BTreeMap<CommitId, BuildRow>,
     all: usize,
 }
 
@@ -35,17 +37,29 @@ pub fn run(
     .unwrap_or_default();
     let all = entries.len();
     entries.truncate(limit.unwrap_or(usize::MAX));
-    Ok(Log { branch, entries, all })
+    let builds = context.backend.builds(&branch)?;
+    Ok(Log { branch, entries, builds, all })
+}
+
+impl Log {
+    fn counts(&self, entry: &BranchEntry) -> Counts {
+        let build = self.builds.get(&entry.commit);
+        build.map_or(entry.counts, |build| regress::builds::other_counts(&entry.counts, build))
+    }
 }
 
 impl Answer for Log {
     fn json(&self) -> serde_json::Result<String> {
-        to_json(&self.entries.iter().map(CommitRow::from).collect::<Vec<_>>())
+        let row = |entry: &BranchEntry| CommitRow {
+            build: self.builds.get(&entry.commit).cloned(),
+            ..CommitRow::from(entry)
+        };
+        to_json(&self.entries.iter().map(row).collect::<Vec<_>>())
     }
 
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         // Passed and failed always; the others only if a commit has them.
-        let occurs = |status: &Status| self.entries.iter().any(|entry| entry.counts.get(*status) > 0);
+        let occurs = |status: &Status| self.entries.iter().any(|entry| self.counts(entry).get(*status) > 0);
         let columns: Vec<Status> = [
             Status::Passed,
             Status::Failed,
@@ -65,17 +79,21 @@ impl Answer for Log {
         header.extend([head(Cell::right("time")), head(Cell::left(&self.branch))]);
         table.row(header);
         for entry in &self.entries {
-            let tested = entry.counts.total() > 0;
+            // A commit that does not build is no failure of its tests.
+            let counts = self.counts(entry);
+            let tested = counts.total() > 0;
             let mut row = vec![Cell::left(entry.commit.short()).styled(text::COMMIT)];
             for status in &columns {
-                let count = entry.counts.get(*status);
+                let count = counts.get(*status);
                 row.push(match count {
                     0 => Cell::right(if tested { "0" } else { "-" }).styled(text::FAINT),
                     _ => Cell::right(count).styled(text::style(*status)),
                 });
             }
             let time = if tested { text::duration(entry.duration) } else { "-".into() };
-            row.extend([Cell::right(time), Cell::left(entry.subject())]);
+            let build = self.builds.get(&entry.commit).and_then(regress::builds::words);
+            let build = build.map(|words| format!("({words}) ")).unwrap_or_default();
+            row.extend([Cell::right(time), Cell::left(format_args!("{build}{}", entry.subject()))]);
             table.row(row);
         }
         write!(out, "{table}")?;

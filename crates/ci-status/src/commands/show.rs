@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 
 use model::{Counts, Status};
-use results::json::{CommitView, SinceRow, SuspicionRow};
+use regress::builds;
+use results::json::{BuildRow, CommitView, FailedKernelRow, SinceRow, SuspicionRow};
 use results::{Authorship, CommitResults, TestEntry};
 use stdio::terminal;
 
@@ -29,6 +30,10 @@ pub struct Show {
     since: Vec<SinceRow>,
     /// The command that repeats the first failed test.
     command: Option<String>,
+    /// The kernels that do not build.
+    build: Option<BuildRow>,
+    /// Whether their tests are one line.
+    is_folded: bool,
 }
 
 /// Reads a commit. `failed`: only tests that failed or failed to run; `test`: only tests with a matching name.
@@ -45,6 +50,7 @@ pub fn run(
         results.unwrap_or_else(|| CommitResults { commit, message: String::new(), entries: Vec::new() });
     let authorship = add_listed(context, &mut results)?;
     let all = results.counts();
+    let build = builds::view(&results);
     let mut suspicious = if failed { Vec::new() } else { suspicious::of_commit(context, &results)? };
     suspicious.retain(|pass| regex.as_ref().is_none_or(|regex| regex.is_match(&pass.name)));
     results.entries.retain(|entry| {
@@ -53,7 +59,8 @@ pub fn run(
     });
     let since = since::of_commit(context, at.as_ref(), &results)?;
     let command = since::command(context, &results);
-    Ok(Show { results, authorship, now: context.now, all, suspicious, command, since })
+    let is_folded = test.is_none();
+    Ok(Show { results, authorship, now: context.now, all, suspicious, command, since, build, is_folded })
 }
 
 /// Adds the message of a commit from a listing to results without one. Returns its author and date.
@@ -91,6 +98,7 @@ impl Answer for Show {
             suspicious: self.suspicious.clone(),
             authorship: self.authorship.clone(),
             since: self.since.clone(),
+            build: self.build.clone(),
             ..CommitView::new(&self.results, |_| true)
         })
     }
@@ -109,8 +117,10 @@ impl Answer for Show {
         let shown = results.counts();
         match (self.all == shown, shown.total()) {
             (true, 0) => writeln!(out, "\nno results yet")?,
-            (true, _) => writeln!(out, "\n{} in {time}", text::counts(&shown))?,
-            (false, count) => writeln!(out, "\n{}; {count} shown", text::counts(&self.all))?,
+            (true, _) => writeln!(out, "\n{} in {time}", text::results(&shown, self.build.as_ref()))?,
+            (false, count) => {
+                writeln!(out, "\n{}; {count} shown", text::results(&self.all, self.build.as_ref()))?;
+            }
         }
         for (source, tests) in results::sources(&results.entries) {
             let tests = if tests == 1 { "1 test".into() } else { format!("{tests} tests") };
@@ -124,12 +134,33 @@ impl Answer for Show {
         if results.entries.is_empty() {
             return Ok(());
         }
+        write!(out, "\n{}", self.table())?;
+        suspicious::write(&self.suspicious, out)
+    }
+}
+
+impl Show {
+    /// The tests. Those of a kernel that does not build are one line.
+    fn table(&self) -> Table {
         let mut table = Table::default();
+        let failed = self.build.iter().filter(|_| self.is_folded).flat_map(|build| &build.failed);
+        for FailedKernelRow { kernel, error, tests, .. } in failed {
+            let kernel = if kernel.is_default() { String::new() } else { format!(" ({kernel})") };
+            table.row([
+                Cell::left("Build failed").styled(text::style(Status::Failed)),
+                Cell::left(if *tests == 1 { "1 test".into() } else { format!("{tests} tests") }),
+                Cell::right(""),
+                Cell::left(format_args!("{error}{kernel}")),
+            ]);
+        }
+        let is_listed = |entry: &&TestEntry| !self.is_folded || !builds::is_unbuilt(entry);
         for status in text::BY_URGENCY {
             let mut above = String::new();
-            for entry in results.entries.iter().filter(|entry| entry.status() == status) {
+            for entry in
+                self.results.entries.iter().filter(|entry| entry.status() == status).filter(is_listed)
+            {
                 let remark = remark(entry);
-                // If a commit does not build, all its tests have the same reason.
+                // If a VM does not boot, all its tests have the same reason.
                 let is_same = remark == above && remark.chars().count() > SAME.len();
                 table.row([
                     Cell::left(status.label()).styled(text::style(status)),
@@ -140,7 +171,6 @@ impl Answer for Show {
                 above = remark;
             }
         }
-        write!(out, "\n{table}")?;
-        suspicious::write(&self.suspicious, out)
+        table
     }
 }

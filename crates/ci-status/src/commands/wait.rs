@@ -10,7 +10,8 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use model::{CommitId, Counts, Status, StatusSnapshot};
-use results::json::TestRow;
+use regress::builds;
+use results::json::{BuildRow, TestRow};
 use results::{CommitResults, TestEntry};
 use serde::Serialize;
 use stdio::terminal;
@@ -53,6 +54,8 @@ pub struct Wait {
     commit: CommitId,
     subject: String,
     counts: Counts,
+    /// The kernels that do not build.
+    build: Option<BuildRow>,
     done: bool,
     failed: Vec<TestEntry>,
 }
@@ -65,6 +68,8 @@ struct WaitView {
     #[serde(flatten)]
     counts: Counts,
     failures: Vec<TestRow>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    build: Option<BuildRow>,
 }
 
 /// The progress of a commit.
@@ -193,12 +198,13 @@ fn end(
         add_listed(context, &mut results)?;
     }
     let (subject, counts) = (results.subject().to_owned(), results.counts());
+    let build = builds::view(&results);
     results.entries.retain(|entry| counts_as_failure(entry, strict));
-    Ok(Wait { commit, subject, counts, done, failed: results.entries })
+    Ok(Wait { commit, subject, counts, build, done, failed: results.entries })
 }
 
 impl Wait {
-    /// The failed tests, grouped by status and reason. If a commit does not build, all its tests have the same reason.
+    /// The failed tests, grouped by status and reason. If a kernel does not build, all its tests have the same reason.
     fn groups(&self) -> Vec<(Status, String, Vec<&TestEntry>)> {
         let mut groups: Vec<(Status, String, Vec<&TestEntry>)> = Vec::new();
         let mut index: HashMap<(Status, String), usize> = HashMap::new();
@@ -221,13 +227,19 @@ impl Answer for Wait {
             done: self.done,
             counts: self.counts,
             failures: self.failed.iter().map(TestRow::from).collect(),
+            build: self.build.clone(),
         })
     }
 
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         let short = text::paint(text::COMMIT, self.commit.short());
-        let state = if self.done { "done" } else { "a test failed, others have no verdict yet" };
-        writeln!(out, "{short} {}: {state}; {}", terminal::line(&self.subject), text::counts(&self.counts))?;
+        let state = match (self.done, &self.build) {
+            (true, _) => "done",
+            (false, Some(_)) => "a kernel does not build, other tests have no verdict yet",
+            (false, None) => "a test failed, others have no verdict yet",
+        };
+        let results = text::results(&self.counts, self.build.as_ref());
+        writeln!(out, "{short} {}: {state}; {results}", terminal::line(&self.subject))?;
         let mut table = Table::default();
         for (status, remark, entries) in self.groups() {
             let mut row = |what: &dyn fmt::Display| {
@@ -237,8 +249,9 @@ impl Answer for Wait {
                     Cell::left(&remark),
                 ]);
             };
-            if entries.len() > LISTED_MAX && !remark.is_empty() {
-                row(&format_args!("{} tests", entries.len()));
+            let is_build = entries.iter().all(|entry| builds::is_unbuilt(entry));
+            if (entries.len() > LISTED_MAX || is_build) && !remark.is_empty() {
+                row(&format_args!("{} {}", entries.len(), if entries.len() == 1 { "test" } else { "tests" }));
             } else {
                 entries.iter().for_each(|entry| row(&entry.key));
             }
@@ -281,7 +294,7 @@ mod tests {
 
     fn exit_code(results: &CommitResults, failed: &[TestEntry]) -> u8 {
         let (counts, failed) = (results.counts(), failed.to_vec());
-        Wait { commit: commit(), subject: String::new(), counts, done: true, failed }.exit_code()
+        Wait { commit: commit(), subject: String::new(), counts, build: None, done: true, failed }.exit_code()
     }
 
     #[test]
@@ -367,7 +380,8 @@ mod tests {
         }
         let counts = results.counts();
         let subject = "ext4: x".into();
-        let wait = Wait { commit: commit(), subject, counts, done: true, failed: results.entries };
+        let wait =
+            Wait { commit: commit(), subject, counts, build: None, done: true, failed: results.entries };
         let mut text = Vec::new();
         wait.text(&mut text).unwrap();
         let text = anstream::adapter::strip_str(&String::from_utf8(text).unwrap()).to_string();
@@ -380,8 +394,15 @@ mod tests {
         use Status::{Failed, FailedToRun, NotRun, Passed};
         let code = |statuses: &[Status]| {
             let counts = results(statuses).counts();
-            Wait { commit: commit(), subject: String::new(), counts, done: true, failed: Vec::new() }
-                .exit_code()
+            Wait {
+                commit: commit(),
+                subject: String::new(),
+                counts,
+                build: None,
+                done: true,
+                failed: Vec::new(),
+            }
+            .exit_code()
         };
         assert_eq!(code(&[Passed, NotRun]), 0);
         assert_eq!(code(&[Passed, Failed, FailedToRun]), 1);

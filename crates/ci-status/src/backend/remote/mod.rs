@@ -20,7 +20,7 @@ use results::bisections::BisectionRecords;
 use results::claims::ClaimRecords;
 use results::codec::{Aligned, decode_commit};
 use results::json::{
-    ArtifactRow, CommitRow, CommitView, FlakyRow, HistoryRow, SinceRow, SuspicionRow, TestView, UserView,
+    ArtifactRow, BuildRow, CommitRow, CommitView, FlakyRow, HistoryRow, SinceRow, SuspicionRow, TestView, UserView,
 };
 use results::requests::{self, RequestKind, RequestState};
 use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, PREFIX_MIN, Resolved, layout};
@@ -104,6 +104,12 @@ impl Remote {
         Ok(Some(entries))
     }
 
+    /// The address of all commits of a branch.
+    fn listing(&self, at: &BranchRef) -> Url {
+        let parameters = [("user", at.user.as_str()), ("branch", at.branch.as_str()), ("untested", "1")];
+        self.http.view(&parameters)
+    }
+
     /// The blob; `None` if it is missing, damaged or not published.
     fn blob(&self, commit: &CommitId) -> Result<Option<CommitResults>, Problem> {
         let url = self.http.file(&["c", &format!("{commit}.capnp")]);
@@ -158,8 +164,7 @@ impl Backend for Remote {
     }
 
     fn branch(&self, at: &BranchRef) -> Result<Option<Vec<BranchEntry>>, Problem> {
-        let parameters = [("user", at.user.as_str()), ("branch", at.branch.as_str()), ("untested", "1")];
-        self.rows(&self.http.view(&parameters), at)
+        self.rows(&self.listing(at), at)
     }
 
     fn listings(&self, names: &[BranchRef]) -> Vec<Vec<BranchEntry>> {
@@ -170,6 +175,12 @@ impl Backend for Remote {
         let (user, branch) = (at.user.as_str(), at.branch.as_str());
         let parameters = [("user", user), ("branch", branch), ("test", test.as_str()), ("untested", "1")];
         self.rows(&self.http.view(&parameters), at)
+    }
+
+    fn builds(&self, at: &BranchRef) -> Result<BTreeMap<CommitId, BuildRow>, Problem> {
+        let rows = self.json::<Vec<CommitRow>>(&self.listing(at))?.unwrap_or_default();
+        let build = |row: CommitRow| Some((row.commit.parse().ok()?, row.build?));
+        Ok(rows.into_iter().filter_map(build).collect())
     }
 
     fn history(&self, at: &BranchRef, key: &ResultKey) -> Result<Option<Vec<HistoryEntry>>, Problem> {

@@ -149,6 +149,7 @@ fn broken_build(
     let entry = test.and_then(|key| context.store.reader().entry(&listed.commit, &key).ok().flatten());
     Some(Entry {
         title: format!("the build broke: {}", subject(&listed.message, 120)),
+        author: author(&listed.authorship),
         id: format!("{}:build", id(at, Some(listed))),
         href: absolute(context, &context.links().build(listed.commit.as_str(), None)),
         updated: iso(entry.and_then(|entry| entry.decisive.started).unwrap_or(0)),

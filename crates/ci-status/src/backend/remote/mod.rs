@@ -20,7 +20,8 @@ use results::bisections::BisectionRecords;
 use results::claims::ClaimRecords;
 use results::codec::{Aligned, decode_commit};
 use results::json::{
-    ArtifactRow, BuildRow, CommitRow, CommitView, FlakyRow, HistoryRow, SinceRow, SuspicionRow, TestView, UserView,
+    ArtifactRow, BuildRow, CommitRow, CommitView, FlakyRow, HistoryRow, SinceRow, SuspicionRow, TestView,
+    UserView,
 };
 use results::requests::{self, RequestKind, RequestState};
 use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, PREFIX_MIN, Resolved, layout};

@@ -170,7 +170,8 @@ enum Part {
     Kernel(String),
 }
 
-/// Kernels of a commit that do not build because of the same error, since the same commit.
+/// Kernels of a commit that do not build because of the same error, since the same commit. If nothing builds, that of the kernel with the
+/// most tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedKernels {
     /// The kernels.
@@ -345,8 +346,10 @@ impl BuildHistory {
         for (kernel, failure) in builds.failed() {
             let Some(stretch) = self.stretch(kernel, row) else { continue };
             let (Part::Tests(part) | Part::Kernel(part)) = builds.part(kernel);
+            // If nothing builds, it does not matter which kernels did not build before.
             let is_alike = |group: &&mut FailedKernels| {
-                group.failure.error == failure.error && group.stretch.first_bad == stretch.first_bad
+                let same_commit = builds.is_total() || group.stretch.first_bad == stretch.first_bad;
+                group.failure.error == failure.error && same_commit
             };
             if let Some(group) = groups.iter_mut().find(is_alike) {
                 group.kernels.push(kernel.clone());

@@ -75,6 +75,19 @@ fn one_of_two_flavors_breaks() {
 }
 
 #[test]
+fn if_nothing_builds_there_is_one_failure() {
+    let history = history(&["bbbbb", "bbbbb", "pppbb", "ppppp"]);
+    let failed = |row| {
+        let groups = history.failed(row).into_iter();
+        groups.map(|group| (group.part, group.failure.tests, group.stretch.first_bad)).collect::<Vec<_>>()
+    };
+    assert_eq!(failed(0), [(String::new(), 5, 1)]);
+    assert_eq!(failed(2), [("kasan".to_owned(), 2, 2)]);
+    assert_eq!(failed(3), []);
+    assert_eq!((history.tests_resumed(0), words(&BuildRow::default())), (0, None));
+}
+
+#[test]
 fn a_commit_without_results_between() {
     let found = history(&["bbb", "-", "-", "ppp"]);
     let (_, stretch) = found.failing_now().next().unwrap();

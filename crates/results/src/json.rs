@@ -11,9 +11,9 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
-mod build;
+mod listing;
 
-pub use self::build::{BuildRow, FailedKernelRow};
+pub use self::listing::{BuildRow, CommitRow, FailedKernelRow};
 use crate::flaky::FlakyEntry;
 use crate::types::{
     Attempt, Authorship, BranchEntry, CommitResults, HistoryEntry, TestEntry, duration, millis_of,
@@ -26,57 +26,6 @@ pub struct UserView {
     pub user: UserName,
     /// The branches, sorted.
     pub branches: Vec<BranchName>,
-}
-
-/// A commit of a branch. The view of a branch is a list of these, newest first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CommitRow {
-    /// The full commit id.
-    pub commit: String,
-    /// Its message.
-    pub message: String,
-    /// The number of tests by status.
-    #[serde(flatten)]
-    pub counts: Counts,
-    /// The sum of the durations of all tests in s.
-    pub duration: u64,
-    /// The same in ms; 0 if only seconds are known.
-    #[serde(default)]
-    pub duration_ms: u64,
-    /// Its author and date.
-    #[serde(flatten)]
-    pub authorship: Authorship,
-    /// The kernels that do not build, or build again; absent if there are none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub build: Option<BuildRow>,
-}
-
-impl CommitRow {
-    /// Converts to the plain type; `None` if the commit id is not valid.
-    #[must_use]
-    pub fn entry(self) -> Option<BranchEntry> {
-        Some(BranchEntry {
-            commit: self.commit.parse().ok()?,
-            message: self.message,
-            authorship: self.authorship,
-            counts: self.counts,
-            duration: duration(self.duration_ms, self.duration),
-        })
-    }
-}
-
-impl From<&BranchEntry> for CommitRow {
-    fn from(entry: &BranchEntry) -> Self {
-        Self {
-            commit: entry.commit.to_string(),
-            message: entry.message.clone(),
-            counts: entry.counts,
-            duration: entry.duration.as_secs(),
-            duration_ms: millis_of(entry.duration),
-            authorship: entry.authorship.clone(),
-            build: None,
-        }
-    }
 }
 
 /// The view of a commit.

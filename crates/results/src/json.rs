@@ -6,9 +6,7 @@
 use std::fmt;
 
 use belief::{FailureRate, FixClaim, FixState, HostClass};
-use model::{
-    BranchName, BuiltKernel, CommitId, Conditions, Counts, KnownFailure, Status, StatusSnapshot, UserName,
-};
+use model::{BranchName, CommitId, Conditions, KnownFailure, Status, StatusSnapshot, UserName};
 use serde::{Deserialize, Serialize};
 
 mod listing;

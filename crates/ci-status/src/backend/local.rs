@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName};
 use regex::Regex;
-use regress::builds::{BuildHistory, CommitBuilds};
 use regress::branch_history::BranchHistory;
+use regress::builds::{BuildHistory, CommitBuilds};
 use regress::crash_groups;
 use regress::eta::expected_slots;
 use regress::json::CrashRow;

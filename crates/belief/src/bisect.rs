@@ -180,6 +180,14 @@ impl Bisection {
         Ok(())
     }
 
+    /// Adds what is known of the change of a commit.
+    pub fn changes(&mut self, commit: &CommitId, change: Change) -> Result<(), NotSuspected> {
+        let at = self.position(commit)?;
+        let suspect = self.suspect_mut(at);
+        suspect.change = suspect.change.and(change);
+        Ok(())
+    }
+
     /// Adds the result of a run. A run of a commit that is not part of the bisection is refused.
     pub fn finished(&mut self, run: FinishedRun) -> Result<(), NotSuspected> {
         if run.planned.why != Why::Verification(Arm::Revert) {

@@ -443,3 +443,21 @@ fn a_search_that_used_its_builds_continues_its_verification() {
     drive(&mut resumed, 1, from(11));
     assert!(matches!(resumed.state(), State::Culprit { .. }), "{:?}", resumed.state());
 }
+
+#[test]
+fn what_is_known_of_a_change_is_added_up() {
+    use Change::{Covered, OutsideBuild, Unknown};
+    for (one, other, both) in [
+        (Unknown, OutsideBuild, OutsideBuild),
+        (Unknown, Covered, Covered),
+        (OutsideBuild, Covered, Covered),
+        (Unknown, Unknown, Unknown),
+    ] {
+        assert_eq!([one.and(other), other.and(one)], [both, both]);
+    }
+    let mut bisection = Bisection::new(question(8)).unwrap();
+    bisection.changes(&commit(3), Covered).unwrap();
+    bisection.changes(&commit(3), OutsideBuild).unwrap();
+    assert_eq!(bisection.question().suspects[2].change, Covered);
+    assert!(bisection.changes(&commit(99), Covered).is_err());
+}

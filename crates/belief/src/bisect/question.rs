@@ -41,6 +41,16 @@ pub enum Change {
 }
 
 impl Change {
+    /// What is known from two sources. A change that touches code that the test ran is not outside the build.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Covered, _) | (_, Self::Covered) => Self::Covered,
+            (Self::OutsideBuild, _) | (_, Self::OutsideBuild) => Self::OutsideBuild,
+            (Self::Unknown, Self::Unknown) => Self::Unknown,
+        }
+    }
+
     pub(super) fn weight(self) -> f64 {
         match self {
             Self::Covered => 4.0,

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use belief::bisect::{
-    Arm, Bisection, Budget, Cost, FinishedRun, KernelState, NotSuspected, Question, QuestionError, Record,
-    Why,
+    Arm, Bisection, Budget, Change, Cost, FinishedRun, KernelState, NotSuspected, Question, QuestionError,
+    Record, Why,
 };
 use belief::{Outcome, Signature, Tally};
 use gitio::{CommitInfo, GitError, Repo};
@@ -198,6 +198,13 @@ impl Search {
     /// The base and the suspects.
     pub(crate) fn commits(&self) -> &[CommitInfo] {
         &self.commits
+    }
+
+    /// The commit changes code that the test ran.
+    pub(crate) fn set_covered(&mut self, commit: &CommitId) {
+        if let Err(error) = self.bisection.changes(commit, Change::Covered) {
+            tracing::error!("{error}");
+        }
     }
 
     /// The file of the record.

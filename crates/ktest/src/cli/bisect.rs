@@ -1,5 +1,6 @@
 //! `ktest bisect`.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,8 +13,8 @@ use testfile::TestFile;
 
 use super::failure::Failure;
 use crate::bisect::{
-    Lab, Ran, Range, RangeError, RecordFile, Reproduced, Search, SearchError, Tested, conclusion, progress,
-    reproduce,
+    Lab, Ran, Range, RangeError, RecordFile, Reproduced, Search, SearchError, Tested, conclusion,
+    executed_files, mark, progress, reproduce,
 };
 use crate::report::{Reporter, Style};
 use crate::run::{RunError, RunRequest, Summary, parse_kernel};
@@ -60,9 +61,13 @@ pub(super) async fn run(args: BisectArgs, cache: PathBuf) -> Result<u8, Failure>
     })?;
     let test = test(order)?;
     let signature = args.signature.as_deref().map(|text| Signature::new(None, text));
-    let mut bench = Bench { order: order.clone(), cache };
+    let mut bench = Bench { order: order.clone(), cache, executed: HashSet::new() };
     bench.say(&format!("{}: {} commits, {}", test, commits.len() - 1, args.range));
-    let search = begin(&mut bench, &test, &repo, commits, signature, args.attempts).await?;
+    let head = commits.last().map(|head| head.id.short().to_owned());
+    let mut search = begin(&mut bench, &test, &repo, commits, signature, args.attempts).await?;
+    let of_head = bench.order.test.out.join("bisect").join(head.unwrap_or_default());
+    bench.executed = executed_files([bench.order.test.out.as_path(), &of_head]);
+    mark(&mut search, &repo, &bench.executed).await;
     let search = finish(&mut bench, search, &repo).await?;
     report(&search, order.json)
 }
@@ -151,6 +156,7 @@ async fn finish(bench: &mut Bench, mut search: Search, repo: &Repo) -> Result<Se
         };
         bench.say("the first bad commit is a merge; searching the commits that it merged");
         search = merged;
+        mark(&mut search, repo, &bench.executed).await;
     }
 }
 
@@ -200,6 +206,8 @@ fn say(quiet: bool, text: &str) {
 struct Bench {
     order: RunOrder,
     cache: PathBuf,
+    /// The source files that the test ran, if they are known.
+    executed: HashSet<String>,
 }
 
 impl Bench {

@@ -95,6 +95,7 @@ fn is_cacheable(route: &Route) -> bool {
         | Route::Branch { .. }
         | Route::Crashes(_)
         | Route::Flaky(_)
+        | Route::Changes(_)
         | Route::RangeDiff { .. }
         | Route::Compare(_)
         | Route::History { .. }
@@ -145,6 +146,7 @@ fn answer(
             views::branch::view(context, at, (test.as_deref(), *untested), from.as_ref(), format)
         }
         Route::Crashes(at) => views::crashes::view(context, at, format),
+        Route::Changes(at) => views::changes::view(context, at, format),
         Route::Flaky(at) => views::flaky::view(context, at, format),
         Route::RangeDiff { at, of } => views::range_diff::view(context, at, of.as_ref(), format),
         Route::Compare(route) => views::compare::view(context, route, format),

@@ -141,6 +141,7 @@ fn every_view_matches_its_schema() {
         (&format!("{branch}&history=fs.ext4.basic.punch&format=json"), "History"),
         (&format!("{branch}&crashes&format=json"), "Crashes"),
         (&format!("{branch}&flaky&format=json"), "FlakyTests"),
+        (&format!("{branch}&changes&format=json"), "Changes"),
         ("/ci?user=mira&branch=none&range-diff&format=json", "Error"),
         (&format!("{branch}&commit={bad}&format=json"), "CommitView"),
         (&format!("/c/{bad}/?format=json"), "CommitView"),
@@ -246,6 +247,7 @@ fn paths_and_parameters_match_the_routes() {
         .collect();
     let read = [
         "branch",
+        "changes",
         "commit",
         "compare",
         "crashes",

@@ -1,6 +1,6 @@
 //! The terminal: a live view that is redrawn in place, and the pager for long output.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::time::{Duration, Instant};
 
 use crossterm::event::{self, Event, KeyCode, KeyModifiers};
@@ -104,8 +104,16 @@ fn release(out: &mut io::Stdout) {
     let _ = terminal::disable_raw_mode();
 }
 
+/// The width of the terminal; without one, lines have any length.
+pub fn columns() -> usize {
+    if !io::stdout().is_terminal() {
+        return usize::MAX;
+    }
+    terminal::size().map_or(80, |(columns, _)| columns.into())
+}
+
 /// The first `columns` visible characters of a line. Colors are reset if the line is cut.
-fn fit(line: &str, columns: usize) -> String {
+pub fn fit(line: &str, columns: usize) -> String {
     let (mut out, mut used, mut cut) = (String::new(), 0, false);
     let mut rest = line.chars();
     while let Some(c) = rest.next() {

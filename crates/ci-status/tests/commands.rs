@@ -48,14 +48,17 @@ fn log() {
     commit        passed  failed  not run  in progress    time  kmo/next
     bac67f8f0ad9       -       -        -            -       -  ext4: not tested yet
     b5e2a390b3a4       1       0        0            1  3m 12s  (fixed the build) ext4: fix hole punching
+        ▲ passes again: fs.ext4.basic.punch
     17120b1d55f6       -       -        -            -       -  (broke the build) ext4: break the build
     c2de0ed96e37       1       1        0            0   4.1 s  ext4: be clever�[2J
+        ▼ broke: fs.ext4.basic.punch
     61254269674c       2       0        1            0  13.2 s  ext4: tidy up
     ");
     assert_snapshot!(run(&dir, "log --user kmo next -n 2 --test punch$"), @r"
     commit        passed  failed    time  kmo/next
     bac67f8f0ad9       -       -       -  ext4: not tested yet
     b5e2a390b3a4       1       0  3m 12s  (fixed the build) ext4: fix hole punching
+        ▲ passes again: fs.ext4.basic.punch
     3 older commits not shown (-n 5 shows all)
     ");
     assert_snapshot!(run(&dir, "log ext4 --json"), @r#"[{"commit":"61254269674c99fed74c8a9374bda7d8bac7b943","message":"ext4: tidy up","passed":2,"failed":0,"notrun":1,"failed_to_run":0,"inprogress":0,"unknown":0,"duration":13,"duration_ms":13245,"author":"<amy@example.org>","date":1699910100}]"#);

@@ -2,11 +2,12 @@
 //!
 //! Views of the store alone are in `results::json`. An absent field means unknown.
 
-use model::{BranchRef, BuiltKernel, Counts, Status};
+use model::{BranchRef, BuiltKernel, CommitId, Counts, Status};
 use results::json::{FailedKernelRow, FixRow, HistoryRow, ListedRow, SinceRow, SuspicionRow};
 use results::{Authorship, BranchEntry, CommitResults, HistoryEntry, TestEntry};
 use serde::{Deserialize, Serialize};
 
+use crate::branch_history::{BranchHistory, TestId};
 use crate::compare::{Change, ChangeKind, Comparison};
 use crate::crash_groups::CrashGroup;
 use crate::first_bad::Stretch;
@@ -20,6 +21,31 @@ pub fn history(newest_first: &[HistoryEntry]) -> Vec<HistoryRow> {
         rows[fix.row].fix.get_or_insert_with(|| FixRow::from(&fix.claim));
     }
     rows
+}
+
+/// What a commit of a branch broke and fixed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangesRow {
+    /// The commit.
+    pub commit: CommitId,
+    /// The tests that fail here and passed before, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broke: Vec<String>,
+    /// The tests that pass here and failed before, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fixed: Vec<String>,
+}
+
+/// The commits that broke or fixed tests.
+#[must_use]
+pub fn changes(newest_first: &[BranchEntry], history: &BranchHistory) -> Vec<ChangesRow> {
+    let names = |tests: &[TestId]| tests.iter().map(|test| history.name(*test).to_owned()).collect();
+    let row = |(row, entry): (usize, &BranchEntry)| {
+        let delta = history.delta(row).filter(|delta| !delta.broke.is_empty() || !delta.fixed.is_empty())?;
+        let (broke, fixed) = (names(&delta.broke), names(&delta.fixed));
+        Some(ChangesRow { commit: entry.commit.clone(), broke, fixed })
+    };
+    newest_first.iter().enumerate().filter_map(row).collect()
 }
 
 /// Since when a test fails. Row 0 of the stretch and of `newest_first` is the commit of the view.

@@ -48,6 +48,8 @@ pub enum Route {
     },
     /// The crashes on a branch, by title.
     Crashes(BranchRef),
+    /// What the commits of a branch broke and fixed.
+    Changes(BranchRef),
     /// The flaky tests of a branch.
     Flaky(BranchRef),
     /// The commits of a branch before and after a force-push.

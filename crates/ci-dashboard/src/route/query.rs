@@ -122,6 +122,9 @@ impl Query {
         if self.has("crashes") {
             return Ok(Route::Crashes(at));
         }
+        if self.has("changes") {
+            return Ok(Route::Changes(at));
+        }
         if self.has("flaky") {
             return Ok(Route::Flaky(at));
         }

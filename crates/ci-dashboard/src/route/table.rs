@@ -210,6 +210,7 @@ mod tests {
                 },
             ),
             ("user=a&branch=b&crashes", Route::Crashes("a/b".parse().unwrap())),
+            ("user=a&branch=b&changes", Route::Changes("a/b".parse().unwrap())),
             ("user=a&branch=b&flaky", Route::Flaky("a/b".parse().unwrap())),
             ("user=a&branch=b&range-diff", Route::RangeDiff { at: "a/b".parse().unwrap(), of: None }),
         ] {

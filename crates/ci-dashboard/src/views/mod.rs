@@ -4,6 +4,7 @@ mod bisection;
 pub mod branch;
 pub mod build;
 mod build_lines;
+pub mod changes;
 pub mod commit;
 mod commit_link;
 mod commit_pages;

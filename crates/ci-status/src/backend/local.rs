@@ -11,7 +11,7 @@ use regress::branch_history::BranchHistory;
 use regress::builds::{BuildHistory, CommitBuilds};
 use regress::crash_groups;
 use regress::eta::expected_slots;
-use regress::json::CrashRow;
+use regress::json::{ChangesRow, CrashRow};
 use regress::range_diff::{PushResults, RangeDiffView};
 use regress::suspicious::{Columns, PASSES_READ, Source};
 use regress::{CommitStatuses, Names};
@@ -42,6 +42,13 @@ impl Local {
     /// The results in `dir`.
     pub fn open(dir: &Path) -> Result<Self, Problem> {
         Ok(Self { reader: Reader::open(dir)?, names: Arc::default() })
+    }
+
+    fn branch_history(&self, entries: &[BranchEntry]) -> BranchHistory {
+        BranchHistory::new(entries.iter().map(|entry| {
+            let columns = (entry.counts.total() > 0).then(|| self.columns(&entry.commit))?;
+            columns.map(Columns::into_statuses)
+        }))
     }
 }
 
@@ -80,12 +87,14 @@ impl Backend for Local {
         Ok(found.iter().map(FlakyRow::from).collect())
     }
 
+    fn changes(&self, at: &BranchRef) -> Result<Vec<ChangesRow>, Problem> {
+        let entries = self.reader.branch(at)?.unwrap_or_default();
+        Ok(regress::json::changes(&entries, &self.branch_history(&entries)))
+    }
+
     fn crashes(&self, at: &BranchRef) -> Result<Vec<CrashRow>, Problem> {
         let entries = self.reader.branch(at)?.unwrap_or_default();
-        let history = BranchHistory::new(entries.iter().map(|entry| {
-            let columns = (entry.counts.total() > 0).then(|| self.columns(&entry.commit))?;
-            columns.map(Columns::into_statuses)
-        }));
+        let history = self.branch_history(&entries);
         let found = crash_groups::of_branch(&history, &entries, self.reader.crashes(at), |commit, key| {
             self.reader.entry(commit, key).ok()?
         });

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName};
 use regex::Regex;
-use regress::json::CrashRow;
+use regress::json::{ChangesRow, CrashRow};
 use regress::range_diff::RangeDiffView;
 use regress::suspicious::Source;
 use results::bisections::BisectionRecords;
@@ -52,6 +52,9 @@ pub trait Backend: Debug + Send + Sync {
 
     /// The flaky tests of a branch, by name.
     fn flaky(&self, at: &BranchRef) -> Result<Vec<FlakyRow>, Problem>;
+
+    /// The commits of a branch that broke or fixed tests. Empty if a dashboard does not search for them.
+    fn changes(&self, at: &BranchRef) -> Result<Vec<ChangesRow>, Problem>;
 
     /// The crashes of a branch by title.
     fn crashes(&self, at: &BranchRef) -> Result<Vec<CrashRow>, Problem>;

@@ -4,14 +4,20 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use model::{BranchRef, CommitId, Counts, Status};
+use regress::json::ChangesRow;
 use results::BranchEntry;
 use results::json::{BuildRow, CommitRow};
 
 use super::{Answer, to_json};
+use stdio::terminal;
+
 use crate::context::Context;
 use crate::problem::Problem;
 use crate::select;
 use crate::text::{self, Cell, Table};
+
+/// The maximum number of broken or fixed tests that are named.
+const NAMED_MAX: usize = 4;
 
 /// The commits of a branch.
 #[derive(Debug)]
@@ -19,6 +25,8 @@ pub struct Log {
     branch: BranchRef,
     entries: Vec<BranchEntry>,
     builds: BTreeMap<CommitId, BuildRow>,
+    /// What each commit broke and fixed.
+    changes: BTreeMap<CommitId, ChangesRow>,
     all: usize,
 }
 
@@ -37,8 +45,16 @@ pub fn run(
     .unwrap_or_default();
     let all = entries.len();
     entries.truncate(limit.unwrap_or(usize::MAX));
+    let regex = select::pattern(test)?;
+    let matches = |name: &String| regex.as_ref().is_none_or(|regex| regex.is_match(name));
+    let mut changes = BTreeMap::new();
+    for mut row in context.backend.changes(&branch)? {
+        row.broke.retain(matches);
+        row.fixed.retain(matches);
+        changes.insert(row.commit.clone(), row);
+    }
     let builds = context.backend.builds(&branch)?;
-    Ok(Log { branch, entries, builds, all })
+    Ok(Log { branch, entries, builds, changes, all })
 }
 
 impl Log {
@@ -96,7 +112,16 @@ impl Answer for Log {
             row.extend([Cell::right(time), Cell::left(format_args!("{build}{}", entry.subject()))]);
             table.row(row);
         }
-        write!(out, "{table}")?;
+        let width = crate::screen::columns();
+        let text = table.to_string();
+        let mut lines = text.lines();
+        writeln!(out, "{}", crate::screen::fit(lines.next().unwrap_or_default(), width))?;
+        for (line, entry) in lines.zip(&self.entries) {
+            writeln!(out, "{}", crate::screen::fit(line, width))?;
+            if let Some(changes) = self.changes.get(&entry.commit) {
+                write_changes(changes, width, out)?;
+            }
+        }
         if self.entries.len() < self.all {
             let more = self.all - self.entries.len();
             writeln!(
@@ -110,4 +135,23 @@ impl Answer for Log {
         }
         Ok(())
     }
+}
+
+/// The tests that a commit broke and fixed, each kind in one line, as on the branch page.
+fn write_changes(changes: &ChangesRow, width: usize, out: &mut dyn Write) -> io::Result<()> {
+    for (lead, status, tests) in
+        [("▼ broke", Status::Failed, &changes.broke), ("▲ passes again", Status::Passed, &changes.fixed)]
+    {
+        if tests.is_empty() {
+            continue;
+        }
+        let mut names: Vec<String> = tests.iter().take(NAMED_MAX).map(|test| terminal::line(test)).collect();
+        if tests.len() > NAMED_MAX {
+            names.push(format!("and {} more", tests.len() - NAMED_MAX));
+        }
+        let line =
+            format!("    {}", text::paint(text::style(status), format_args!("{lead}: {}", names.join(" "))));
+        writeln!(out, "{}", crate::screen::fit(&line, width))?;
+    }
+    Ok(())
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName};
 use regex::Regex;
-use regress::json::{CompareView, CrashRow};
+use regress::json::{ChangesRow, CompareView, CrashRow};
 use regress::range_diff::RangeDiffView;
 use reqwest::Url;
 use results::bisections::BisectionRecords;
@@ -204,6 +204,15 @@ impl Backend for Remote {
     fn flaky(&self, at: &BranchRef) -> Result<Vec<FlakyRow>, Problem> {
         let parameters = [("user", at.user.as_str()), ("branch", at.branch.as_str()), ("flaky", "")];
         Ok(self.json(&self.http.view(&parameters))?.unwrap_or_default())
+    }
+
+    fn changes(&self, at: &BranchRef) -> Result<Vec<ChangesRow>, Problem> {
+        let parameters = [("user", at.user.as_str()), ("branch", at.branch.as_str()), ("changes", "")];
+        let rows: Vec<serde_json::Value> =
+            self.json(&self.http.view(&parameters)).ok().flatten().unwrap_or_default();
+        // Other dashboards return the listing of the branch.
+        let row = |row: serde_json::Value| serde_json::from_value(row).ok();
+        Ok(rows.into_iter().filter(|row| row.get("passed").is_none()).filter_map(row).collect())
     }
 
     fn crashes(&self, at: &BranchRef) -> Result<Vec<CrashRow>, Problem> {

@@ -1,4 +1,4 @@
-//! The filter of a view: `test=REGEX` for tests, `find=REGEX` for the lines of a log.
+//! The filter of a view: `test=REGEX` for tests, `find=REGEX` for the lines of a log. Case is ignored.
 //!
 //! Patterns are untrusted, so their length and compiled size are limited. Matching takes time linear in the length of
 //! the text, because the `regex` crate does not backtrack.
@@ -21,23 +21,15 @@ pub struct Filter {
 impl Filter {
     /// Creates a filter from a parameter. If it is absent or empty, everything matches.
     pub fn new(pattern: Option<&str>) -> Result<Self, Problem> {
-        match pattern.filter(|pattern| !pattern.is_empty()) {
-            Some(pattern) => Self::build(pattern, false),
-            None => Ok(Self::default()),
-        }
+        pattern.filter(|pattern| !pattern.is_empty()).map_or_else(|| Ok(Self::default()), Self::build)
     }
 
-    /// A filter for the lines of a log, which ignores case.
-    pub fn ignoring_case(pattern: &str) -> Result<Self, Problem> {
-        Self::build(pattern, true)
-    }
-
-    fn build(pattern: &str, any_case: bool) -> Result<Self, Problem> {
+    fn build(pattern: &str) -> Result<Self, Problem> {
         if pattern.len() > PATTERN_MAX {
             return Err(Problem::Filter(format!("the pattern is longer than {PATTERN_MAX} bytes")));
         }
         let built = RegexBuilder::new(pattern)
-            .case_insensitive(any_case)
+            .case_insensitive(true)
             .size_limit(COMPILED_MAX)
             .dfa_size_limit(COMPILED_MAX)
             .nest_limit(32)
@@ -76,6 +68,8 @@ mod tests {
     fn patterns_are_bounded() {
         assert!(Filter::new(Some("")).unwrap().is_all());
         assert!(Filter::new(Some("ext4.*punch$")).unwrap().matches("fs.ext4.basic.punch"));
+        assert!(Filter::new(Some("PUNCH")).unwrap().matches("fs.ext4.basic.punch"));
+        assert!(!Filter::new(Some("(?-i)PUNCH")).unwrap().matches("fs.ext4.basic.punch"));
         assert!(matches!(Filter::new(Some("(")), Err(Problem::Filter(_))));
         assert!(matches!(Filter::new(Some(&"a".repeat(301))), Err(Problem::Filter(_))));
         assert!(matches!(Filter::new(Some("(a{100}){100}{100}")), Err(Problem::TooExpensive(_))));

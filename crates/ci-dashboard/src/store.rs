@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use model::CommitId;
+use model::{CommitId, ResultKey};
 use regress::branch_history::BranchHistory;
 use regress::builds::{BuildHistory, CommitBuilds};
 use regress::{CommitStatuses, Names};
@@ -24,6 +24,8 @@ const COMMITS_MAX: usize = 8000;
 /// The maximum number of cached sets of names; each takes 300 KB for 5,000 tests.
 const NAME_SETS_MAX: usize = 100;
 
+/// The maximum number of names that are compared with one that does not exist.
+const NEAR_MAX: usize = 1000;
 /// The maximum number of branches with a cached tip.
 const TIPS_MAX: usize = 10_000;
 
@@ -60,8 +62,31 @@ impl Store {
 
     /// The commits of a branch, newest first.
     pub fn branch(&self, at: &BranchRef) -> Result<Vec<BranchEntry>, Problem> {
-        let missing = || Problem::NotFound("no such branch".into());
-        self.reader.branch(at)?.ok_or_else(missing)
+        self.reader.branch(at)?.ok_or_else(|| self.no_branch(at))
+    }
+
+    /// The error for a branch that does not exist, with the nearest one.
+    pub fn no_branch(&self, at: &BranchRef) -> Problem {
+        let users = self.reader.users().unwrap_or_default();
+        let names = users
+            .iter()
+            .flat_map(|(user, branches)| branches.iter().map(move |branch| format!("{user}/{branch}")));
+        let names: Vec<String> = names.take(NEAR_MAX).collect();
+        let wanted = format!("{}/{}", at.user, at.branch);
+        let nearest = config::nearest(&wanted, names.iter().map(String::as_str));
+        Problem::NotFound(format!("no such branch{}", nearest.question()))
+    }
+
+    /// The error for a test without results on a branch, with the nearest one.
+    pub fn no_test(&self, at: &BranchRef, key: &ResultKey) -> Problem {
+        let tip = self.tip(at).and_then(|tip| self.statuses(&tip));
+        let (file, subtest) = key.as_str().rsplit_once('.').unwrap_or(("", key.as_str()));
+        // The comparison is slow: only tests of the same file, or with the same last part.
+        let near =
+            |name: &&str| name.rsplit_once('.').is_some_and(|(of, last)| of == file || last == subtest);
+        let names = tip.iter().flat_map(|tip| tip.names.iter()).map(|name| &**name).filter(near);
+        let nearest = config::nearest(key.as_str(), names.take(NEAR_MAX));
+        Problem::NotFound(format!("no result for this test on this branch{}", nearest.question()))
     }
 
     /// The newest commit with results of each branch. A listing that cannot be read is left out.

@@ -67,6 +67,29 @@ fn a_branch_shows_what_each_commit_changed() {
     assert!(other.starts_with("xfs/for-next"), "{other}");
     let filtered = page_text(&farm.get("/ci?user=mira&branch=ext4-testing&test=boot"));
     assert!(!filtered.contains("punch_hole") && !filtered.contains("▼ broke:"), "{filtered}");
+    let other_case = page_text(&farm.get("/ci?user=mira&branch=ext4-testing&test=BOOT"));
+    assert_eq!(other_case.replace("BOOT", "boot"), filtered);
+    let none = page_text(&farm.get("/ci?user=mira&branch=ext4-testing&test=nothing"));
+    assert!(
+        none.contains("No test of this branch matches nothing") && !none.contains("not tested"),
+        "{none}"
+    );
+}
+
+#[test]
+fn a_misspelt_name_gets_the_nearest_one() {
+    let farm = small();
+    for (target, message) in [
+        ("/ci?user=mira&branch=ext4-tesing", "No such branch; did you mean &#34;mira/ext4-testing&#34;?"),
+        ("/ci?user=nobody&branch=other", "No such branch."),
+        (
+            "/ci?user=mira&branch=ext4-testing&history=fs.ext4.basic.pnch",
+            "No result for this test on this branch; did you mean &#34;fs.ext4.basic.punch&#34;?",
+        ),
+    ] {
+        let page = page_text(&common::body_text(farm.ask(&Request::get(target))));
+        assert!(page.contains(message), "{page}");
+    }
 }
 
 #[test]

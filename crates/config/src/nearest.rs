@@ -15,6 +15,12 @@ impl Hint {
     pub fn nearest(&self) -> Option<&str> {
         self.nearest.as_deref()
     }
+
+    /// Only the nearest name, as the end of a message: `; did you mean "test_groups"?`, or empty.
+    #[must_use]
+    pub fn question(&self) -> String {
+        self.nearest.as_ref().map(|name| format!("; did you mean {name:?}?")).unwrap_or_default()
+    }
 }
 
 impl fmt::Display for Hint {
@@ -29,7 +35,8 @@ impl fmt::Display for Hint {
 }
 
 /// The entry of `names` that is nearest to `text`. At most a third of the letters may differ.
-pub(crate) fn nearest<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> Hint {
+#[must_use]
+pub fn nearest<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> Hint {
     let mut others: Vec<String> = names.into_iter().map(str::to_owned).collect();
     others.sort();
     others.dedup();

@@ -39,6 +39,8 @@ struct BranchPage<'a> {
     page: Page<'a>,
     at: &'a BranchRef,
     summary: String,
+    /// Whether the filter matches no test.
+    no_match: bool,
     tip: Option<CommitLink>,
     running: usize,
     test: &'a str,
@@ -144,7 +146,7 @@ pub fn view(
     if !filter.is_all() {
         // Counts and durations of the matching tests, from the columns of the store.
         let wanted = |key: &model::ResultKey| filter.matches(key.as_str());
-        let missing = || Problem::NotFound("no such branch".into());
+        let missing = || context.store.no_branch(at);
         entries = context.store.reader().branch_filtered(at, wanted)?.ok_or_else(missing)?;
     }
     if format == Format::Json {
@@ -234,6 +236,7 @@ fn render(
         page: frame(context, at, running),
         at,
         summary: summary(entries),
+        no_match: !test.is_empty() && entries.iter().all(|entry| entry.counts.total() == 0),
         tip: (!entries.is_empty()).then(|| commit(0)),
         running,
         test,

@@ -445,7 +445,7 @@ fn note(results: &CommitResults, matching: &[&TestEntry], test: &str, more_group
         return Some("This commit is not tested yet.".into());
     }
     if matching.is_empty() {
-        return Some(format!("No test name matches {test}"));
+        return Some(format!("No test matches {test}."));
     }
     more_groups.then(|| format!("More than {GROUPS_MAX} test files; use the filter to see the others."))
 }

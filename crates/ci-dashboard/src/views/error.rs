@@ -47,8 +47,8 @@ fn render(request: &Request, problem: &Problem) -> String {
     let page = Page::new(heading, Links { mount: &request.mount }, vec![Crumb::here(heading)]);
     let message = problem.to_string();
     let mut letters = message.chars();
-    let message: String =
-        letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).chain(['.']).collect();
+    let message: String = letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect();
+    let message = if message.ends_with('?') { message } else { message + "." };
     let filter = matches!(problem, Problem::Filter(_) | Problem::TooExpensive(_))
         .then(|| filter_form(request))
         .flatten();

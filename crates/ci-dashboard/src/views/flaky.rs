@@ -40,7 +40,7 @@ struct FlakyLine {
 
 /// The view.
 pub fn view(context: Context<'_>, at: &BranchRef, format: Format) -> Result<Response, Problem> {
-    let missing = || Problem::NotFound("no such branch".into());
+    let missing = || context.store.no_branch(at);
     let found = context.store.reader().flaky(at)?.ok_or_else(missing)?;
     if format == Format::Json {
         return context.json(&found.iter().map(FlakyRow::from).collect::<Vec<_>>());

@@ -96,10 +96,10 @@ pub fn view(
     from: Option<&CommitId>,
     format: Format,
 ) -> Result<Response, Problem> {
-    let missing = || Problem::NotFound("no such branch".into());
+    let missing = || context.store.no_branch(at);
     let history = context.store.reader().history(at, key)?.ok_or_else(missing)?;
     if history.iter().all(|commit| commit.entry.is_none()) {
-        return Err(Problem::NotFound("no result for this test on this branch".into()));
+        return Err(context.store.no_test(at, key));
     }
     if format == Format::Json {
         return context.json(&regress::json::history(&history));

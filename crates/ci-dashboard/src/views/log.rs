@@ -79,7 +79,7 @@ pub fn load(context: Context<'_>, test: &TestRoute) -> Result<Option<LogView>, P
     let text = String::from_utf8_lossy(&bytes);
     let log_text = LogText::new(&text);
     let window = log_text.window(test.line);
-    let find = test.find.as_deref().map(Filter::ignoring_case).transpose()?;
+    let find = test.find.as_deref().map(|find| Filter::new(Some(find))).transpose()?;
     let (numbers, found) = match &find {
         Some(find) => log_text.matching(|line| find.matches(line), FOUND_MAX),
         None => ((window.first..=window.last).collect(), 0),

@@ -198,13 +198,22 @@ fn a_running_build_is_shown() {
             phase_started: Some(NOW - 372),
             objects: Some(1840),
             objects_total: Some(2900),
+            subtests: 20,
             ..BatchStatus::default()
         };
-        let executor =
-            ExecutorStatus { name: "local/0".into(), batch: Some(batch), ..ExecutorStatus::default() };
+        let executor = ExecutorStatus {
+            name: "local/0".into(),
+            state: "busy".into(),
+            batch: Some(batch),
+            ..ExecutorStatus::default()
+        };
+        let pending_by_commit = Some([(commits[0].0.to_string(), 6)].into());
+        let branches = vec![model::snapshot::BranchStatus::new(&"mira/next".parse().unwrap())];
         fixture.snapshot(&model::StatusSnapshot {
             written: NOW,
             executors: vec![executor],
+            pending_by_commit,
+            branches,
             ..Default::default()
         });
     });
@@ -214,6 +223,12 @@ fn a_running_build_is_shown() {
     let json: serde_json::Value =
         serde_json::from_str(&farm.get(&format!("/c/{}/build?format=json", commits[0].0))).unwrap();
     assert_eq!(json["running"][0]["objects"], 1840);
+    // 26 tests without history take 30 s each; the rest of the build takes 214 s.
+    let words = "building 6 min on local/0 (1,840 of 2,900 objects), 26 tests to come, ETA 16 min";
+    for target in ["/ci", "/ci?user=mira", "/ci?user=mira&branch=next", &format!("/c/{}/", commits[0].0)] {
+        let page = page_text(&farm.get(target));
+        assert!(page.contains(words) && !page.contains("not tested"), "{target}: {page}");
+    }
 }
 
 #[test]

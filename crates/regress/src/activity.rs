@@ -1,6 +1,7 @@
 //! What the farm does for a commit at the moment, from the status snapshot of the daemon.
 
 use std::fmt;
+use std::time::Duration;
 
 use model::snapshot::{BatchStatus, ExecutorStatus};
 use model::{BuiltKernel, StatusSnapshot};
@@ -29,7 +30,66 @@ pub fn of_commit<'a>(snapshot: &'a StatusSnapshot, commit: &str, now: i64) -> Ve
     found
 }
 
+/// Whether tests of a commit are queued or running.
+#[must_use]
+pub fn is_active(snapshot: &StatusSnapshot, commit: &str) -> bool {
+    let is_queued = snapshot
+        .pending_by_commit
+        .as_ref()
+        .is_some_and(|pending| pending.get(commit).is_some_and(|count| *count > 0));
+    is_queued
+        || snapshot
+            .executors
+            .iter()
+            .any(|executor| executor.batch.as_ref().is_some_and(|batch| batch.commit == commit))
+}
+
+/// The work that is left for a commit, as far as the snapshot shows it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Work {
+    /// The number of tests that are queued, or in a batch and without a verdict.
+    pub tests: usize,
+    /// The estimated time until the kernel is built.
+    pub build: Duration,
+}
+
+impl Work {
+    /// The work for a commit. `past_build`: the time that a recent build took, if it is known; `is_built`: whether a test of the commit
+    /// has a verdict.
+    #[must_use]
+    pub fn of_commit(
+        snapshot: &StatusSnapshot,
+        commit: &str,
+        now: i64,
+        (past_build, is_built): (Option<Duration>, bool),
+    ) -> Self {
+        let pending = snapshot.pending_by_commit.as_ref().and_then(|pending| pending.get(commit)).copied();
+        let pending = usize::try_from(pending.unwrap_or(0)).unwrap_or(usize::MAX);
+        let running = of_commit(snapshot, commit, now);
+        let left =
+            |activity: &Activity<'_>| activity.batch.subtests.saturating_sub(activity.batch.done) as usize;
+        let tests = running.iter().map(left).fold(pending, usize::saturating_add);
+        let build = match running.iter().find(|activity| activity.is_build()) {
+            Some(building) => building.build_left(past_build),
+            None if is_built || tests == 0 || !running.is_empty() => Duration::ZERO,
+            None => past_build.unwrap_or_default(),
+        };
+        Self { tests, build }
+    }
+}
+
 impl Activity<'_> {
+    /// The estimated rest of its build: as many objects per second as until now, or else as long as the last one.
+    fn build_left(&self, past_build: Option<Duration>) -> Duration {
+        let spent = Duration::from_secs(self.seconds());
+        match (self.batch.objects, self.batch.objects_total) {
+            (Some(done @ 1..), Some(total)) => {
+                spent.saturating_mul(total.saturating_sub(done)).checked_div(done).unwrap_or_default()
+            }
+            _ => past_build.unwrap_or_default().saturating_sub(spent),
+        }
+    }
+
     /// Whether its kernel is being built.
     #[must_use]
     pub fn is_build(&self) -> bool {
@@ -95,6 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one snapshot for all cases")]
     fn activities_in_words() {
         let batch = |phase: &str, objects: Option<u32>, total: Option<u32>| BatchStatus {
             commit: "c".into(),
@@ -138,5 +199,28 @@ mod tests {
             ]
         );
         assert_eq!(Short(9000).to_string(), "2 h 30 min");
+        // 100 of 200 objects took 360 s; the second batch waits for the same kernel.
+        let half = |phase: &str| batch(phase, Some(100), Some(200));
+        let mut snapshot = StatusSnapshot {
+            executors: vec![
+                executor("a/0", half("building")),
+                executor("a/1", batch("building", None, None)),
+            ],
+            pending_by_commit: Some([("c".to_owned(), 40), ("d".to_owned(), 7)].into()),
+            ..StatusSnapshot::default()
+        };
+        let past = Some(Duration::from_secs(500));
+        let work = |snapshot: &StatusSnapshot, commit: &str, is_built| {
+            let Work { tests, build } = Work::of_commit(snapshot, commit, 1000, (past, is_built));
+            (tests, build.as_secs())
+        };
+        assert_eq!(work(&snapshot, "c", false), (40 + 23 + 23, 360));
+        assert_eq!(work(&snapshot, "d", false), (7, 500), "it is queued, and its kernel is not built");
+        assert_eq!(work(&snapshot, "d", true), (7, 0));
+        assert_eq!(work(&snapshot, "e", false), (0, 0));
+        assert_eq!(["c", "d", "e"].map(|commit| is_active(&snapshot, commit)), [true, true, false]);
+        snapshot.executors.truncate(0);
+        snapshot.executors.push(executor("a/1", batch("building", None, None)));
+        assert_eq!(work(&snapshot, "c", false), (63, 140), "as long as the last build");
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use model::{Status, StatusSnapshot};
 
 use crate::CommitStatuses;
+use crate::activity::Work;
 
 /// The duration of a test without history: the default of the configuration.
 const UNKNOWN: Duration = Duration::from_secs(30);
@@ -61,7 +62,7 @@ pub fn expected_slots(snapshot: &StatusSnapshot) -> HashMap<&str, f64> {
     users.into_iter().map(|user| (user, share(user))).collect()
 }
 
-/// Estimates when the tip is done. `tip`: its statuses, if it has results; `expected`: see [`expected_tests`]; `mean`:
+/// Estimates when the tip is done. `work`: what the snapshot shows of it, which has tests that no older commit has; `tip`: its statuses, if it has results; `expected`: see [`expected_tests`]; `mean`:
 /// the mean duration of a test, if it has history.
 #[must_use]
 pub fn eta(
@@ -69,17 +70,26 @@ pub fn eta(
     expected: Option<&CommitStatuses>,
     mean: impl Fn(&str) -> Option<Duration>,
     slots: f64,
+    work: Work,
 ) -> Eta {
-    if tip.is_none() && expected.is_none() {
+    if tip.is_none() && expected.is_none() && work.tests == 0 {
         return Eta::Unknown;
     }
     let left = tests_left(tip, expected);
-    let tests = left.len();
+    let tests = left.len().max(work.tests);
     if tests == 0 {
         return Eta::Done;
     }
-    match time_for(left, mean, slots) {
-        Some(time) => Eta::In { tests, time },
+    // Tests that no commit has shown yet take as long as the known ones on average.
+    let commits = tip.into_iter().chain(expected);
+    let names = commits.flat_map(|commit| commit.names.iter().map(AsRef::as_ref));
+    let known: Vec<Duration> = names.filter_map(&mean).collect();
+    let count = u32::try_from(known.len()).unwrap_or(u32::MAX);
+    let average = known.iter().sum::<Duration>().checked_div(count).unwrap_or(UNKNOWN);
+    let unknown = std::iter::repeat_n("", tests - left.len());
+    let duration = |name: &str| if name.is_empty() { Some(average) } else { mean(name) };
+    match time_for(left.into_iter().chain(unknown), duration, slots) {
+        Some(time) => Eta::In { tests, time: time.saturating_add(work.build) },
         None => Eta::Stalled { tests },
     }
 }
@@ -148,17 +158,23 @@ mod tests {
             Some(Duration::from_secs(seconds))
         };
         let left = |tests, seconds| Eta::In { tests, time: Duration::from_secs(seconds) };
-        assert_eq!(eta(Some(&old), Some(&old), mean, 2.0), Eta::Done);
-        assert_eq!(eta(None, Some(&old), mean, 2.0), left(3, 200));
-        assert_eq!(eta(None, Some(&old), mean, 1.0), left(3, 320));
-        assert_eq!(eta(None, Some(&old), |_| None, 1.0), left(3, 90));
+        assert_eq!(eta(Some(&old), Some(&old), mean, 2.0, Work::default()), Eta::Done);
+        assert_eq!(eta(None, Some(&old), mean, 2.0, Work::default()), left(3, 200));
+        assert_eq!(eta(None, Some(&old), mean, 1.0, Work::default()), left(3, 320));
+        assert_eq!(eta(None, Some(&old), |_| None, 1.0, Work::default()), left(3, 90));
         let half = commit(&[("a", Passed), ("b", InProgress)]);
-        assert_eq!(eta(Some(&half), Some(&old), mean, 1.0), left(2, 220));
-        assert_eq!(eta(Some(&half), Some(&old), mean, 0.0), Eta::Stalled { tests: 2 });
-        assert_eq!(eta(None, None, mean, 1.0), Eta::Unknown);
+        assert_eq!(eta(Some(&half), Some(&old), mean, 1.0, Work::default()), left(2, 220));
+        assert_eq!(eta(Some(&half), Some(&old), mean, 0.0, Work::default()), Eta::Stalled { tests: 2 });
+        assert_eq!(eta(None, None, mean, 1.0, Work::default()), Eta::Unknown);
         let names = Arc::clone(&old.names);
         let running = CommitStatuses { names, statuses: [Passed, InProgress, Passed].as_slice().into() };
-        assert_eq!(eta(Some(&running), Some(&old), mean, 4.0), left(1, 200));
+        assert_eq!(eta(Some(&running), Some(&old), mean, 4.0, Work::default()), left(1, 200));
+        // 26 tests are in the queue, of which the first commit of a branch shows 2.
+        let (first, build) = (commit(&[("a", InProgress), ("b", Passed)]), Duration::from_secs(60));
+        let work = Work { tests: 26, build };
+        assert_eq!(eta(Some(&first), None, mean, 1.0, work), left(26, 100 + 25 * 150 + 60));
+        assert_eq!(eta(None, None, mean, 2.0, Work { tests: 4, build }), left(4, 120));
+        assert_eq!(eta(Some(&old), Some(&old), mean, 0.0, work), Eta::Stalled { tests: 26 });
     }
 
     #[test]

@@ -18,10 +18,11 @@ use super::bisection::{self, Bar, BisectionLine};
 use super::build_lines::{self, Banner, BuildLine};
 use super::commit_link::unname_repeated;
 use super::commit_pages::CommitPages;
+use super::eta::Estimator;
 use super::failure_columns::{self, COLUMN_WIDTH, COLUMNS_MAX, ColumnPath};
 use super::fix::{Claims, change_words};
 use super::suspicious::Counter;
-use super::{CommitLink, Context, TestLink, range_diff};
+use super::{CommitLink, Context, TestLink, feed, range_diff};
 use crate::filter::Filter;
 use crate::http::{Encoded, Response};
 use crate::page::{CountItem, Crumb, Page, Plural as _, Took, When, cut};
@@ -90,6 +91,8 @@ struct FailureLine {
 }
 
 enum Line {
+    /// A commit without results, with what is being done for it.
+    Progress(CommitLink, String),
     Fold(Vec<CommitLink>),
     /// A commit without results that a bisection suspects.
     Suspect(CommitLink, Bar),
@@ -107,6 +110,7 @@ struct CommitLine {
     commit: CommitLink,
     red: bool,
     build: Vec<BuildLine>,
+    progress: String,
     counts: Vec<CountItem>,
     took: String,
     columns: Vec<ColumnPath>,
@@ -231,12 +235,23 @@ fn render(
         tests.iter().filter_map(|test| history.name(*test).parse().ok()).collect();
     let found = bisection::newest(context, at, &keys);
     let bars = found.as_ref().map(bisection::bars).unwrap_or_default();
-    let rows = lines(context, pages.rows.clone(), &mut claims, builds, &tests, (suspicious, &bars), &commit);
+    let snapshot = feed::snapshot(context);
+    let estimator = Estimator::new(context, &snapshot);
+    let progress = |row: usize| estimator.progress(at, entries, row);
+    let rows = lines(
+        context,
+        pages.rows.clone(),
+        &mut claims,
+        builds,
+        &tests,
+        (suspicious, &bars),
+        (&commit, &progress),
+    );
     context.html(&BranchPage {
         page: frame(context, at, running),
         at,
-        summary: summary(entries),
         no_match: !test.is_empty() && entries.iter().all(|entry| entry.counts.total() == 0),
+        summary: summary(entries, |row| progress(row).is_some()),
         tip: (!entries.is_empty()).then(|| commit(0)),
         running,
         test,
@@ -248,11 +263,7 @@ fn render(
         push_href: links.range_diff(at, None),
         banners: build_lines::banners_of_branch(context, at, builds, entries),
         failing_heading: failing_heading(all_failures, is_unbuilt(builds, entries)),
-        failing_note: if distinct.len() > shown.len() {
-            format!("{} of {} tests that failed on this branch", shown.len(), distinct.len())
-        } else {
-            String::new()
-        },
+        failing_note: failing_note(shown.len(), distinct.len()),
         failures,
         fixed,
         columns: tests.len(),
@@ -274,10 +285,19 @@ fn frame<'a>(context: Context<'a>, at: &BranchRef, running: usize) -> Page<'a> {
     page
 }
 
-fn summary(entries: &[BranchEntry]) -> String {
-    let untested = entries.iter().filter(|entry| entry.counts.total() == 0).count();
+fn summary(entries: &[BranchEntry], is_queued: impl Fn(usize) -> bool) -> String {
+    let untested = entries.iter().enumerate().filter(|(_, entry)| entry.counts.total() == 0);
+    let untested = untested.filter(|(row, _)| !is_queued(*row)).count();
     let commits = entries.len().plural("commit");
     if untested > 0 { format!("{commits}, {untested} not tested") } else { commits.to_string() }
+}
+
+fn failing_note(shown: usize, failed: usize) -> String {
+    if shown < failed {
+        format!("{shown} of {failed} tests that failed on this branch")
+    } else {
+        String::new()
+    }
 }
 
 fn failing_heading(failures: &[Failure], is_unbuilt: bool) -> String {
@@ -368,14 +388,19 @@ fn lines(
     builds: &BuildHistory,
     tests: &[TestId],
     (suspicious, bars): (&HashMap<CommitId, usize>, &HashMap<CommitId, Bar>),
-    commit: &impl Fn(usize) -> CommitLink,
+    (commit, progress): (&impl Fn(usize) -> CommitLink, &impl Fn(usize) -> Option<String>),
 ) -> Vec<Line> {
     let (history, entries) = (claims.history, claims.entries);
     let mut lines: Vec<Line> = Vec::new();
     for row in range {
         let entry = &entries[row];
         let suspect = bars.get(&entry.commit).cloned();
+        let progress = progress(row).unwrap_or_default();
         if entry.counts.total() == 0 {
+            if !progress.is_empty() {
+                lines.push(Line::Progress(commit(row), progress));
+                continue;
+            }
             if let Some(bar) = suspect {
                 lines.push(Line::Suspect(commit(row), bar));
                 continue;
@@ -397,6 +422,7 @@ fn lines(
             commit: commit(row),
             red: !delta.broke.is_empty() || !builds.change(row).broke.is_empty(),
             build,
+            progress,
             counts: build_lines::counts(&entry.counts, builds.at(row)),
             took: Took(entry.duration).to_string(),
             columns: failure_columns::paths(&history.statuses(row, tests)),

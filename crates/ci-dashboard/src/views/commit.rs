@@ -9,11 +9,12 @@ use results::json::{CommitView, SinceRow, SuspicionRow};
 use results::{BranchEntry, CommitResults, TestEntry};
 
 use super::build_lines::{Banner, BuildPosition};
+use super::eta::Estimator;
 use super::range_diff::{EarlierVersion, earlier_version};
 use super::testlist::{
     Addresses, BranchPosition, Group, Section, first_bads, groups, groups_heading, sections, test_line,
 };
-use super::{CommitLink, Context, coverage, suspicious};
+use super::{CommitLink, Context, coverage, feed, suspicious};
 use crate::filter::Filter;
 use crate::http::Response;
 use crate::page::{Crumb, Page, Plural as _, Symbol as _, Took, URGENCY, When, cut, subject, urgency};
@@ -55,6 +56,8 @@ struct CommitPage<'a> {
     test: &'a str,
     suspicious: Vec<SuspiciousLine>,
     suspicious_more: usize,
+    /// What is being done for the commit.
+    progress: String,
     note: Option<String>,
     earlier: Option<EarlierVersion>,
     inherited: Vec<InheritedLine>,
@@ -237,6 +240,14 @@ fn failing_command(context: Context<'_>, route: &CommitRoute, shown: &[&TestEntr
         .unwrap_or_default()
 }
 
+fn suspicious_lines(
+    context: Context<'_>,
+    at: Option<&BranchRef>,
+    passes: &[SuspiciousPass],
+) -> Vec<SuspiciousLine> {
+    passes.iter().take(SUSPICIOUS_MAX).map(|pass| suspicious_line(context, at, pass)).collect()
+}
+
 fn render(
     context: Context<'_>,
     route: &CommitRoute,
@@ -268,6 +279,7 @@ fn render(
     let sections = sections(shown, listed.len(), line);
     let groups = if number == 0 { groups(context, &folded_rows, &addresses) } else { Vec::new() };
 
+    let progress = place.and_then(|place| progress(context, place)).unwrap_or_default();
     let template = CommitPage {
         page: frame(context, place, route, results, &counts),
         subject: subject(&results.message, 300),
@@ -289,13 +301,10 @@ fn render(
         form_action: if at.is_some() { links.home() } else { addresses.base.clone() },
         form_hidden: form_hidden(route, at),
         test,
-        suspicious: suspicious
-            .iter()
-            .take(SUSPICIOUS_MAX)
-            .map(|pass| suspicious_line(context, at, pass))
-            .collect(),
+        suspicious: suspicious_lines(context, at, suspicious),
         suspicious_more: suspicious.len().saturating_sub(SUSPICIOUS_MAX),
-        note: note(results, &matching, test, groups.len() > GROUPS_MAX),
+        note: note(results, &matching, (test, &progress), groups.len() > GROUPS_MAX),
+        progress,
         earlier: at.and_then(|at| before_push(context, at, results)),
         inherited: inherited(links, at, &matching),
         sections,
@@ -321,6 +330,11 @@ fn frame<'a>(
     page.json = Some(context.json_address());
     page.live = if counts.inprogress > 0 { 2 } else { 0 };
     page
+}
+
+fn progress(context: Context<'_>, place: &BranchPosition) -> Option<String> {
+    let snapshot = feed::snapshot(context);
+    Estimator::new(context, &snapshot).progress(&place.at, &place.entries, place.row)
 }
 
 /// A commit that is not tested may have an earlier version that is.
@@ -440,7 +454,15 @@ fn tabs(counts: &Counts, addresses: &Addresses<'_>) -> Vec<Tab> {
     tabs
 }
 
-fn note(results: &CommitResults, matching: &[&TestEntry], test: &str, more_groups: bool) -> Option<String> {
+fn note(
+    results: &CommitResults,
+    matching: &[&TestEntry],
+    (test, progress): (&str, &str),
+    more_groups: bool,
+) -> Option<String> {
+    if results.entries.is_empty() && !progress.is_empty() {
+        return None;
+    }
     if results.entries.is_empty() {
         return Some("This commit is not tested yet.".into());
     }

@@ -1,48 +1,110 @@
 //! Reads the input of [`regress::eta`] and displays its estimates.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
 use model::StatusSnapshot;
 use regress::CommitStatuses;
+use regress::activity::{self, Work};
 use regress::eta::{Eta, eta, expected_slots, expected_tests};
+use results::BranchEntry;
+use results::notes::BuildOutcome;
 
 use super::Context;
-use crate::page::Took;
+use crate::page::{Plural as _, Took};
 use crate::route::BranchRef;
+
+/// The number of older commits that are searched for a build.
+const BUILDS_READ: usize = 3;
 
 /// The estimates of one page.
 pub struct Estimator<'a> {
     context: Context<'a>,
-    means: HashMap<String, Duration>,
+    /// The mean durations, once they are needed.
+    means: OnceCell<HashMap<String, Duration>>,
     slots: HashMap<&'a str, f64>,
+    snapshot: &'a StatusSnapshot,
 }
 
 /// An estimate, as displayed on pages.
 pub struct EtaText(Eta);
 
 impl<'a> Estimator<'a> {
-    /// Reads the snapshot and the past durations.
+    /// Estimates from the snapshot, and from past durations, which are read once they are needed.
     #[must_use]
     pub fn new(context: Context<'a>, snapshot: &'a StatusSnapshot) -> Self {
-        let durations = context.store.reader().durations().unwrap_or_default();
-        let means = durations.into_iter().map(|known| (known.test.to_string(), known.mean)).collect();
-        Self { context, means, slots: expected_slots(snapshot) }
+        Self { context, means: OnceCell::new(), slots: expected_slots(snapshot), snapshot }
     }
 
     /// The estimate for the tip of a branch.
     #[must_use]
     pub fn tip(&self, at: &BranchRef) -> EtaText {
         let Ok(entries) = self.context.store.branch(at) else { return EtaText(Eta::Unknown) };
+        EtaText(self.commit(at, &entries, 0))
+    }
+
+    /// The estimate for the commit at a row of a branch.
+    #[must_use]
+    fn commit(&self, at: &BranchRef, entries: &[BranchEntry], first: usize) -> Eta {
         let statuses = |row: usize| -> Option<CommitStatuses> {
             let entry = entries.get(row).filter(|entry| entry.counts.total() > 0)?;
             self.context.store.statuses(&entry.commit)
         };
-        let expected = expected_tests((1..entries.len()).map(statuses));
+        let expected = expected_tests((first + 1..entries.len()).map(statuses));
         let slots = self.slots.get(at.user.as_str()).copied().unwrap_or(0.0);
-        let mean = |name: &str| self.means.get(name).copied();
-        EtaText(eta(statuses(0).as_ref(), expected.as_ref(), mean, slots))
+        let read = || {
+            let durations = self.context.store.reader().durations().unwrap_or_default();
+            durations.into_iter().map(|known| (known.test.to_string(), known.mean)).collect()
+        };
+        let means = self.means.get_or_init(read);
+        let mean = |name: &str| means.get(name).copied();
+        let work = self.work(entries, first);
+        eta(statuses(first).as_ref(), expected.as_ref(), mean, slots, work)
+    }
+
+    /// What the snapshot shows of the commit at a row.
+    fn work(&self, entries: &[BranchEntry], row: usize) -> Work {
+        let Some(entry) = entries.get(row) else { return Work::default() };
+        let is_built = entry.counts.total() > 0;
+        let build = || {
+            let recent =
+                entries.iter().skip(row + 1).filter(|entry| entry.counts.total() > 0).take(BUILDS_READ);
+            recent.filter_map(|entry| self.longest_build(entry)).next()
+        };
+        let past = if is_built { None } else { build() };
+        Work::of_commit(self.snapshot, entry.commit.as_str(), self.context.now, (past, is_built))
+    }
+
+    fn longest_build(&self, entry: &BranchEntry) -> Option<Duration> {
+        let builds = self.context.store.reader().builds(&entry.commit).into_iter();
+        builds.filter(|build| build.outcome == BuildOutcome::Built).map(|build| build.duration).max()
+    }
+
+    /// What is being done for the commit at a row, in words: `building 6 min on local/0 (1,840 of 2,900 objects), 26 tests to come, ETA
+    /// 12 min`. `None` if none of its tests is queued or running.
+    #[must_use]
+    pub fn progress(&self, at: &BranchRef, entries: &[BranchEntry], row: usize) -> Option<String> {
+        let commit = entries.get(row)?.commit.as_str();
+        if !activity::is_active(self.snapshot, commit) {
+            return None;
+        }
+        let running = activity::of_commit(self.snapshot, commit, self.context.now);
+        let first = running.first().map_or_else(|| "queued".to_owned(), ToString::to_string);
+        let more = match running.len() {
+            0 | 1 => String::new(),
+            count => format!(" and {} more", count - 1),
+        };
+        let rest = match self.commit(at, entries, row) {
+            Eta::In { tests, time } => {
+                let time = Took(time.max(Duration::from_secs(1)));
+                format!(", {} to come, ETA {time}", tests.plural("test"))
+            }
+            Eta::Stalled { tests } => format!(", {} to come, no usable slot", tests.plural("test")),
+            Eta::Done | Eta::Unknown => String::new(),
+        };
+        Some(format!("{first}{more}{rest}"))
     }
 }
 

@@ -158,7 +158,7 @@ fn broken_build(
 }
 
 /// The status snapshot; an empty one if the daemon does not run.
-fn snapshot(context: Context<'_>) -> StatusSnapshot {
+pub(super) fn snapshot(context: Context<'_>) -> StatusSnapshot {
     let snapshot = context.store.reader().snapshot().ok().flatten();
     let is_fresh = |snapshot: &StatusSnapshot| context.now.saturating_sub(snapshot.written) <= STALE;
     snapshot.filter(is_fresh).unwrap_or_default()

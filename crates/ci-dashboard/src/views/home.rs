@@ -7,11 +7,15 @@ use model::{BranchName, Counts, Status, UserName};
 use results::BranchEntry;
 use results::json::UserView;
 
-use super::{Context, build_lines};
+use super::eta::Estimator;
+use super::{Context, build_lines, feed};
 use crate::http::Response;
 use crate::page::{CountItem, Crumb, Page, Symbol as _, When, subject};
 use crate::problem::Problem;
 use crate::route::{BranchRef, Format};
+
+/// The number of commits of a branch that are searched for queued and running tests.
+const PROGRESS_MAX: usize = 20;
 
 #[derive(Template)]
 #[template(path = "home.html")]
@@ -32,6 +36,8 @@ struct BranchLine {
     name: String,
     href: String,
     tip: Option<Tip>,
+    /// What is being done for the newest commit with queued or running tests.
+    progress: String,
 }
 
 struct Tip {
@@ -55,7 +61,9 @@ pub fn home(context: Context<'_>, format: Format) -> Result<Response, Problem> {
     let mut page = Page::new("Branches", context.links(), Vec::new());
     page.live = 10;
     page.json = Some(context.json_address());
-    let users = users.iter().map(|(user, branches)| block(context, user, branches)).collect();
+    let snapshot = feed::snapshot(context);
+    let estimator = Estimator::new(context, &snapshot);
+    let users = users.iter().map(|(user, branches)| block(context, &estimator, user, branches)).collect();
     context.html(&HomePage { page, heading: "Branches".into(), users })
 }
 
@@ -72,17 +80,32 @@ pub fn user(context: Context<'_>, user: &UserName, format: Format) -> Result<Res
     let mut page = Page::new(user.as_str(), context.links(), vec![Crumb::here(user.as_str())]);
     page.live = 10;
     page.json = Some(context.json_address());
-    let users = vec![block(context, user, &branches)];
+    let snapshot = feed::snapshot(context);
+    let users = vec![block(context, &Estimator::new(context, &snapshot), user, &branches)];
     context.html(&HomePage { page, heading: format!("Branches of {user}"), users })
 }
 
-fn block(context: Context<'_>, user: &UserName, branches: &[BranchName]) -> UserBlock {
+fn block(
+    context: Context<'_>,
+    estimator: &Estimator<'_>,
+    user: &UserName,
+    branches: &[BranchName],
+) -> UserBlock {
     let line = |branch: &BranchName| {
         let at = BranchRef::new(user, branch);
         // A branch with a listing that cannot be read is shown as not tested; the error is logged.
         let entries = context.store.branch(&at).unwrap_or_default();
         let href = context.links().branch(&at);
-        BranchLine { name: branch.to_string(), href, tip: tip(context, &at, &entries) }
+        let progress: Vec<String> = (0..entries.len().min(PROGRESS_MAX))
+            .filter_map(|row| estimator.progress(&at, &entries, row))
+            .collect();
+        let tip = tip(context, &at, &entries, progress.len());
+        BranchLine {
+            name: branch.to_string(),
+            href,
+            tip,
+            progress: progress.into_iter().next().unwrap_or_default(),
+        }
     };
     UserBlock {
         name: user.to_string(),
@@ -96,7 +119,7 @@ fn block(context: Context<'_>, user: &UserName, branches: &[BranchName]) -> User
 }
 
 /// The newest commit with results.
-fn tip(context: Context<'_>, at: &BranchRef, entries: &[BranchEntry]) -> Option<Tip> {
+fn tip(context: Context<'_>, at: &BranchRef, entries: &[BranchEntry], in_progress: usize) -> Option<Tip> {
     let (behind, entry) = entries.iter().enumerate().find(|(_, entry)| entry.counts.total() > 0)?;
     let builds = context.store.failed_builds(entry);
     let (state, words) = build_lines::state(&entry.counts, builds.as_deref());
@@ -108,7 +131,10 @@ fn tip(context: Context<'_>, at: &BranchRef, entries: &[BranchEntry]) -> Option<
         subject: subject(&entry.message, 120),
         state,
         words,
-        behind: if behind > 0 { format!("{behind} newer not tested") } else { String::new() },
+        behind: match behind.saturating_sub(in_progress) {
+            0 => String::new(),
+            behind => format!("{behind} newer not tested"),
+        },
         counts: build_lines::counts(&entry.counts, builds.as_deref()),
         tested,
     })

@@ -13,7 +13,8 @@ use std::process::{Command, Stdio};
 use assert_cmd::cargo::cargo_bin;
 use common::{commits, results};
 use dashboard::Dashboard;
-use results::requests::{self, RequestKind};
+use model::CommitId;
+use results::requests::{self, Bisect, RequestKind};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -32,6 +33,19 @@ fn token(home: &Path, name: &str, token: &str) -> String {
     std::fs::write(&path, token).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     path.display().to_string()
+}
+
+/// The id and the record of a running bisection.
+fn running(bisect: &Bisect, one: &CommitId, two: &CommitId) -> (String, serde_json::Value) {
+    let id = results::bisections::id(&bisect.key, one, two);
+    let rate = serde_json::json!({"failures": 0, "attempts": 0, "low": 0.0, "high": 1.0});
+    let record = serde_json::json!({
+        "id": id, "test": bisect.key, "signature": "lost", "base": one, "head": two, "state": "running",
+        "posterior": [], "no_culprit": 0.1, "rates": {"old": rate, "new": rate}, "steps": [], "runs": 3, "builds": 1,
+        "wall_s": 1.5, "branch": {"user": "kmo", "branch": "next"}, "begun": 5, "commits": [one, two], "run_s": 1.0,
+        "builds_kernel": true, "counted": {}, "pending": [],
+    });
+    (id, record)
 }
 
 #[test]
@@ -78,14 +92,7 @@ fn bisections_and_claims_through_a_dashboard() {
     ask(&format!("rerun {two} punch"));
     assert_eq!(requests::pending(dir.path()).len(), 2);
     // A running bisection is listed, and can be ended.
-    let id = results::bisections::id(&bisect.key, one, two);
-    let rate = serde_json::json!({"failures": 0, "attempts": 0, "low": 0.0, "high": 1.0});
-    let record = serde_json::json!({
-        "id": id, "test": bisect.key, "signature": "lost", "base": one, "head": two, "state": "running",
-        "posterior": [], "no_culprit": 0.1, "rates": {"old": rate, "new": rate}, "steps": [], "runs": 3, "builds": 1,
-        "wall_s": 1.5, "branch": {"user": "kmo", "branch": "next"}, "begun": 5, "commits": [one, two], "run_s": 1.0,
-        "builds_kernel": true, "counted": {}, "pending": [],
-    });
+    let (id, record) = running(bisect, one, two);
     results::bisections::write(dir.path(), &id, &record.to_string()).unwrap();
     for arguments in ["bisect", "bisect --json"] {
         let answer = ask(arguments);

@@ -23,6 +23,7 @@ use crate::make::Layout;
 use crate::option::KValue;
 use crate::progress::CMD_BYTES;
 use crate::state::OBJECT_LIMITS;
+use crate::store::Kernel;
 use crate::toolchain::srcarch;
 
 /// The maximum size of the list of a build, in bytes. Of an allyesconfig kernel it has 60,000 files: 3 MB.
@@ -104,8 +105,8 @@ impl Closure {
         self.files.is_empty()
     }
 
-    /// Reads the list of a stored kernel; `None` if it has none.
-    pub(crate) fn of_entry(dir: &Path) -> Option<Self> {
+    /// Reads the list of a kernel; `None` if it has none.
+    fn of_entry(dir: &Path) -> Option<Self> {
         let text = own::read_to_string(&dir.join(LIST), LIST_BYTES).ok()?;
         Some(Self::parse(&text)).filter(|closure| !closure.is_empty())
     }
@@ -146,6 +147,32 @@ impl Closure {
 
     fn has_name(&self, name: &str) -> bool {
         self.files.iter().any(|file| file.rsplit('/').next() == Some(name))
+    }
+}
+
+/// What is known of the source files of a stored kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildFiles {
+    closure: Closure,
+    /// The architecture whose headers are stored with the kernel.
+    headers: Option<Arch>,
+}
+
+impl BuildFiles {
+    /// The files of a kernel; `None` if they are not known.
+    #[must_use]
+    pub fn of(kernel: &Kernel) -> Option<Self> {
+        Self::of_entry(kernel.config.parent()?, kernel.modules.as_ref().map(|_| kernel.arch))
+    }
+
+    pub(crate) fn of_entry(dir: &Path, headers: Option<Arch>) -> Option<Self> {
+        Some(Self { closure: Closure::of_entry(dir)?, headers })
+    }
+
+    /// Whether one of these changes can affect the kernel.
+    #[must_use]
+    pub fn has_any(&self, changes: &[TreeChange]) -> bool {
+        changes.iter().any(|change| self.closure.has(change, self.headers))
     }
 }
 

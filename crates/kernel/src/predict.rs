@@ -12,7 +12,7 @@ use walkdir::WalkDir;
 
 use crate::blocking::blocking;
 use crate::build::Packed;
-use crate::closure::Closure;
+use crate::closure::BuildFiles;
 use crate::error::{BuildError, InfrastructureError};
 use crate::pack;
 use crate::progress::Progress;
@@ -95,11 +95,11 @@ impl Configuration<'_> {
             if request.refuse(&meta.unmet).is_err() {
                 continue;
             }
-            let Some(closure) = Closure::of_entry(&self.store.path(&id)) else { continue };
+            let headers = meta.modules.then_some(meta.arch);
+            let Some(files) = BuildFiles::of_entry(&self.store.path(&id), headers) else { continue };
             // The repository may no longer have that commit.
             let Ok(changes) = repo.tree_changes(&meta.source_tree, source_tree).await else { continue };
-            let headers = meta.modules.then_some(meta.arch);
-            if !changes.iter().any(|change| closure.has(change, headers)) {
+            if !files.has_any(&changes) {
                 let is_checked = request.is_prediction_checked();
                 return Some(Prediction { id, meta, changes: changes.len(), is_checked });
             }

@@ -8,7 +8,7 @@ mod search;
 mod text;
 
 pub(crate) use commits::{Range, RangeError};
-pub(crate) use covered::{executed_files, mark};
+pub(crate) use covered::{KnownFiles, executed_files, mark};
 pub(crate) use record_file::RecordFile;
 pub(crate) use search::{Lab, Ran, Reproduced, Search, SearchError, Tested, reproduce};
 pub(crate) use text::{conclusion, progress};

@@ -1,10 +1,13 @@
-//! Which suspects change code that the test ran, according to gcov. They are searched first; the result does not depend on it.
+//! What the suspects change: code that the test ran, according to gcov, or nothing that is part of the build. The former are searched
+//! first, the latter last; the result does not depend on it.
 
 use std::collections::HashSet;
 use std::path::Path;
 
+use belief::bisect::Change;
 use coverage::Coverage;
-use gitio::{CommitInfo, GitError, Repo};
+use gitio::{CommitInfo, GitError, Repo, TreeChange};
+use kernel::closure::BuildFiles;
 
 use super::search::Search;
 
@@ -25,26 +28,43 @@ pub(crate) fn executed_files<'a>(outs: impl IntoIterator<Item = &'a Path>) -> Ha
     files.map(|(name, _)| name).collect()
 }
 
-/// Marks the suspects that change one of these files. Without that, the search only takes longer.
-pub(crate) async fn mark(search: &mut Search, repo: &Repo, files: &HashSet<String>) {
-    if files.is_empty() || search.commits().len() > SUSPECTS_MAX {
+/// What is known of the files of the source.
+#[derive(Debug, Default)]
+pub(crate) struct KnownFiles {
+    /// Those that the test ran.
+    pub executed: HashSet<String>,
+    /// Those that are part of the build.
+    pub build: Option<BuildFiles>,
+}
+
+impl KnownFiles {
+    /// What changes of these files mean.
+    fn change(&self, changes: &[TreeChange]) -> Change {
+        if changes.iter().any(|change| self.executed.contains(&change.path)) {
+            Change::Covered
+        } else if self.build.as_ref().is_some_and(|build| !build.has_any(changes)) {
+            Change::OutsideBuild
+        } else {
+            Change::Unknown
+        }
+    }
+}
+
+/// Marks the suspects by what they change. Without that, the search only takes longer.
+pub(crate) async fn mark(search: &mut Search, repo: &Repo, files: &KnownFiles) {
+    if (files.executed.is_empty() && files.build.is_none()) || search.commits().len() > SUSPECTS_MAX {
         return;
     }
     for pair in search.commits().to_vec().windows(2) {
-        match touches(repo, &pair[0], &pair[1], files).await {
-            Ok(true) => search.set_covered(&pair[1].id),
-            Ok(false) => {}
+        match changes(repo, &pair[0], &pair[1]).await {
+            Ok(changes) => search.set_change(&pair[1].id, files.change(&changes)),
             Err(error) => return tracing::warn!("the changes of {}: {error}", pair[1].id.short()),
         }
     }
 }
 
-async fn touches(
-    repo: &Repo,
-    parent: &CommitInfo,
-    commit: &CommitInfo,
-    files: &HashSet<String>,
-) -> Result<bool, GitError> {
+/// The files that a commit changes.
+async fn changes(repo: &Repo, parent: &CommitInfo, commit: &CommitInfo) -> Result<Vec<TreeChange>, GitError> {
     // The commits of a merge follow its base, which is the parent of none of them.
     let first = commit.parents.first();
     let from = if first == Some(&parent.id) {
@@ -52,23 +72,21 @@ async fn touches(
     } else if let Some(first) = first {
         repo.tree_id(first)?
     } else {
-        return Ok(false);
+        return Ok(Vec::new());
     };
-    let changes = repo.tree_changes(&from, &commit.tree).await?;
-    Ok(changes.iter().any(|change| files.contains(&change.path)))
+    repo.tree_changes(&from, &commit.tree).await
 }
 
 #[cfg(test)]
 mod tests {
     use belief::Outcome;
-    use belief::bisect::Change;
     use gitio::Repo;
 
     use super::*;
     use crate::bisect::{Range, RecordFile, Reproduced};
 
     #[tokio::test]
-    async fn suspects_that_change_executed_files_are_marked() {
+    async fn suspects_are_marked_by_what_they_change() {
         let (out, scratch) = (tempfile::tempdir().unwrap(), testkit::ScratchRepo::new());
         let base = scratch.commit("base", &[("fs/a.c", "1"), ("fs/b.c", "1")]);
         scratch.commit("a", &[("fs/a.c", "2")]);
@@ -87,8 +105,18 @@ mod tests {
         let failure = Reproduced { signature, runs: Vec::new() };
         let test = "fs.a.x".parse().unwrap();
         let mut search = Search::new(&test, failure, range.commits(&repo).unwrap(), file).unwrap();
-        mark(&mut search, &repo, &files).await;
-        let changes = search.bisection().question().suspects.iter().map(|suspect| suspect.change);
-        assert_eq!(changes.collect::<Vec<_>>(), [Change::Covered, Change::Unknown, Change::Covered]);
+        let changes = |search: &Search| {
+            search.bisection().question().suspects.iter().map(|suspect| suspect.change).collect::<Vec<_>>()
+        };
+        // fs/a.c is the only file that the build reads; `c` at the top may be read by anything.
+        let kernel = crate::run::kernel_in(out.path());
+        assert_eq!(BuildFiles::of(&kernel), None);
+        std::fs::write(out.path().join("closure"), "fs/a.c\n").unwrap();
+        let build = BuildFiles::of(&kernel);
+        assert!(build.is_some());
+        mark(&mut search, &repo, &KnownFiles { executed: HashSet::new(), build }).await;
+        assert_eq!(changes(&search), [Change::Unknown, Change::OutsideBuild, Change::Unknown]);
+        mark(&mut search, &repo, &KnownFiles { executed: files, build: None }).await;
+        assert_eq!(changes(&search), [Change::Covered, Change::OutsideBuild, Change::Covered]);
     }
 }

@@ -200,9 +200,9 @@ impl Search {
         &self.commits
     }
 
-    /// The commit changes code that the test ran.
-    pub(crate) fn set_covered(&mut self, commit: &CommitId) {
-        if let Err(error) = self.bisection.changes(commit, Change::Covered) {
+    /// Records what a commit changes.
+    pub(crate) fn set_change(&mut self, commit: &CommitId, change: Change) {
+        if let Err(error) = self.bisection.changes(commit, change) {
             tracing::error!("{error}");
         }
     }

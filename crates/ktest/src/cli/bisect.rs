@@ -1,6 +1,5 @@
 //! `ktest bisect`.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -8,12 +7,13 @@ use belief::bisect::State;
 use belief::{Outcome, Signature};
 use clap::Args;
 use gitio::{CommitInfo, Repo};
+use kernel::closure::BuildFiles;
 use model::{CommitId, Event, ResultKey, RunOrder, Status};
 use testfile::TestFile;
 
 use super::failure::Failure;
 use crate::bisect::{
-    Lab, Ran, Range, RangeError, RecordFile, Reproduced, Search, SearchError, Tested, conclusion,
+    KnownFiles, Lab, Ran, Range, RangeError, RecordFile, Reproduced, Search, SearchError, Tested, conclusion,
     executed_files, mark, progress, reproduce,
 };
 use crate::report::{Reporter, Style};
@@ -61,13 +61,13 @@ pub(super) async fn run(args: BisectArgs, cache: PathBuf) -> Result<u8, Failure>
     })?;
     let test = test(order)?;
     let signature = args.signature.as_deref().map(|text| Signature::new(None, text));
-    let mut bench = Bench { order: order.clone(), cache, executed: HashSet::new() };
+    let mut bench = Bench { order: order.clone(), cache, known: KnownFiles::default() };
     bench.say(&format!("{}: {} commits, {}", test, commits.len() - 1, args.range));
     let head = commits.last().map(|head| head.id.short().to_owned());
     let mut search = begin(&mut bench, &test, &repo, commits, signature, args.attempts).await?;
     let of_head = bench.order.test.out.join("bisect").join(head.unwrap_or_default());
-    bench.executed = executed_files([bench.order.test.out.as_path(), &of_head]);
-    mark(&mut search, &repo, &bench.executed).await;
+    bench.known.executed = executed_files([bench.order.test.out.as_path(), &of_head]);
+    mark(&mut search, &repo, &bench.known).await;
     let search = finish(&mut bench, search, &repo).await?;
     report(&search, order.json)
 }
@@ -156,7 +156,7 @@ async fn finish(bench: &mut Bench, mut search: Search, repo: &Repo) -> Result<Se
         };
         bench.say("the first bad commit is a merge; searching the commits that it merged");
         search = merged;
-        mark(&mut search, repo, &bench.executed).await;
+        mark(&mut search, repo, &bench.known).await;
     }
 }
 
@@ -206,8 +206,8 @@ fn say(quiet: bool, text: &str) {
 struct Bench {
     order: RunOrder,
     cache: PathBuf,
-    /// The source files that the test ran, if they are known.
-    executed: HashSet<String>,
+    /// What is known of the files of the source.
+    known: KnownFiles,
 }
 
 impl Bench {
@@ -230,6 +230,11 @@ impl Lab for Bench {
         let began = Instant::now();
         let summary = crate::run::run(request, &mut reporter).await;
         reporter.event(Event::RunFinished { exit_code: 0 });
+        // Of the first kernel: the configuration of the others is the same.
+        if self.known.build.is_none() {
+            let kernel = summary.as_ref().ok().and_then(|summary| summary.kernel.as_ref());
+            self.known.build = kernel.and_then(|used| BuildFiles::of(&used.kernel));
+        }
         let crash = reporter.record().subtests.pop().and_then(|subtest| subtest.crash);
         ran(summary?, crash.as_deref(), began.elapsed())
     }

@@ -160,7 +160,7 @@ pub(crate) fn coverage_data(out: &Out) -> std::collections::BTreeSet<std::path::
 
 /// A kernel with its files in `dir`.
 #[cfg(test)]
-fn kernel_in(dir: &std::path::Path) -> ::kernel::Kernel {
+pub(crate) fn kernel_in(dir: &std::path::Path) -> ::kernel::Kernel {
     ::kernel::Kernel {
         id: "a".repeat(64).parse().unwrap(),
         arch: model::Arch::native().unwrap(),

@@ -79,12 +79,12 @@ fn colors_and_pager_require_a_terminal() {
     let pager = format!("{} -x", pager.display());
     let paged = |rows, words| on(rows, &[("PAGER", &pager)], words);
     assert!(!paged(20, "log kmo/next").0.contains("paged"));
-    assert_eq!(paged(5, "log kmo/next"), ("paged -x: 6 lines, LESS=-RX\r\n".into(), Some(0)));
+    assert_eq!(paged(5, "log kmo/next"), ("paged -x: 8 lines, LESS=-RX\r\n".into(), Some(0)));
     assert!(!paged(5, "log kmo/next --no-pager").0.contains("paged"));
     assert!(!paged(5, "log kmo/next --json").0.contains("paged"));
     // Without the pager, the output is printed.
     let (text, code) = on(5, &[("PAGER", "/nonexistent/less")], "log kmo/next");
-    assert_eq!((text.lines().count(), code), (6, Some(0)), "{text:?}");
+    assert_eq!((text.lines().count(), code), (8, Some(0)), "{text:?}");
 }
 
 #[test]

@@ -8,7 +8,6 @@
 //! affect anyway.
 
 use std::collections::{BTreeSet, HashSet};
-use std::fs::OpenOptions;
 use std::path::{Component, Path};
 use std::time::{Duration, SystemTime};
 
@@ -240,8 +239,7 @@ fn update(layout: &Layout) -> Result<Closure, CompileError> {
     let new: Vec<String> = new.filter_map(|file| real_path(&root, &file)).collect();
     closure.files.extend(new);
     own::write(&list, closure.text())?;
-    let file = own::open_with(&list, OpenOptions::new().append(true))?;
-    file.set_modified(started).map_err(fsx::Error::of("set the time of", &list))?;
+    own::open(&list)?.set_modified(started).map_err(fsx::Error::of("set the time of", &list))?;
     Ok(closure)
 }
 

@@ -14,6 +14,8 @@ use crate::image::RootImage;
 use crate::names::{Env, NameError, PackageName, SubtestName};
 use crate::{Arch, ByteSize, PackageRepo, SuiteOrder, TrustDomain};
 
+/// The beginning of the note in the log of a subtest with the command that repeats it: `to run it again: COMMAND`.
+pub const AGAIN: &str = "to run it again";
 /// The output directory if `--out` is not given.
 pub const DEFAULT_OUT: &str = "ktest-out";
 /// The kernel if `-k` is not given: the current directory.

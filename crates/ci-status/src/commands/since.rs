@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use model::run_order::AGAIN;
 use model::{BranchRef, Status};
 use regress::first_bad::first_bad;
 use regress::suspicious::Columns;
@@ -77,11 +78,8 @@ pub fn command(context: &Context, results: &CommitResults) -> Option<String> {
     let (bytes, is_whole) = log.read(LOG_MAX).ok()?;
     let text = String::from_utf8_lossy(&bytes);
     // The note is behind the output of the guest, which therefore cannot replace it.
-    let note = text
-        .lines()
-        .filter(|_| is_whole)
-        .rev()
-        .find_map(|line| line.split_once(" ktest: to run it again"))?;
+    let sign = format!(" ktest: {AGAIN}");
+    let note = text.lines().filter(|_| is_whole).rev().find_map(|line| line.split_once(&sign))?;
     let (_, command) = note.1.split_once(": ")?;
     // A log is untrusted: a command that a shell would not only run as `ktest` is not printed.
     let is_plain = |c: char| c.is_ascii_alphanumeric() || " ~._-+:=/,@%".contains(c);

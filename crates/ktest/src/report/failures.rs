@@ -5,6 +5,7 @@ use std::path::Path;
 
 use model::Status;
 use model::marker::Marker;
+use model::run_order::AGAIN;
 
 use super::record::{Record, SubtestRecord, end_of};
 
@@ -14,8 +15,6 @@ const FAILURES_MAX: usize = 5;
 const LINES: usize = 8;
 /// The beginning of a line that the run added to a log, after the time stamp.
 const NOTE: &str = "ktest: ";
-/// The note with the command.
-const AGAIN: &str = "to run it again: ";
 
 /// Displays the failures of a run; `out` is its output directory as the user gave it.
 pub(crate) struct Failures<'a> {
@@ -76,7 +75,9 @@ fn last_lines(log: &str) -> String {
 /// The command that repeats the subtest.
 fn command(log: &str) -> Option<String> {
     // The run adds its note after the output of the guest, which therefore cannot replace it.
-    let mut notes = log.lines().filter_map(|line| content(line).strip_prefix(NOTE)?.strip_prefix(AGAIN));
+    let mut notes = log
+        .lines()
+        .filter_map(|line| content(line).strip_prefix(NOTE)?.strip_prefix(AGAIN)?.strip_prefix(": "));
     notes.next_back().map(stdio::terminal::line)
 }
 

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use fsx::untrusted::Dir;
+use model::run_order::AGAIN;
 use model::{RunOrder, SubtestName};
 use vm::machine::Machine;
 use vm::supervise::FinishedSubtest;
@@ -152,15 +153,12 @@ fn reproduction(prepared: &Prepared<'_>, subtest: &SubtestName) -> Option<String
     if request.for_farm() {
         // The log is read on other hosts, so paths of this host are not useful.
         let order = request.order.reproduction_elsewhere(file.test.file().as_ref(), subtest);
-        return Some(format!(
-            "to run it again, in a clone of the kernel repository: {}",
-            shell_line(&order, &[])
-        ));
+        return Some(format!("{AGAIN}, in a clone of the kernel repository: {}", shell_line(&order, &[])));
     }
     let kernel = &request.order.test.kernel;
     let kernel = Path::new(kernel).canonicalize().map_or(kernel.clone(), |dir| dir.display().to_string());
     let order = request.order.reproduction(&file.path, subtest, kernel);
-    Some(format!("to run it again: {}", shell_line(&order, &testfile::inherited_variables())))
+    Some(format!("{AGAIN}: {}", shell_line(&order, &testfile::inherited_variables())))
 }
 
 /// The line for a shell: the environment variables and the command.

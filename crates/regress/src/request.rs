@@ -8,12 +8,9 @@ use results::{BranchEntry, HistoryEntry, TestEntry};
 use crate::first_bad::stretches;
 use crate::fix;
 
-/// Why a test is not bisected.
+/// What is wrong with a range of commits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotBisected {
-    /// There is no failure to begin with.
-    #[error("no commit of the branch fails; for a test that is only flaky, give BASE..HEAD")]
-    NoFailure,
+pub enum RangeError {
     /// Base and head are the same.
     #[error("base and head are the same commit, {}", .0.short())]
     Empty(CommitId),
@@ -28,6 +25,17 @@ pub enum NotBisected {
         /// The head.
         head: CommitId,
     },
+}
+
+/// Why a test is not bisected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotBisected {
+    /// There is no failure to begin with.
+    #[error("no commit of the branch fails; for a test that is only flaky, give BASE..HEAD")]
+    NoFailure,
+    /// There are no commits to search.
+    #[error(transparent)]
+    Range(#[from] RangeError),
     /// The head does not fail.
     #[error("it has no failure at {}", .0.short())]
     Passes(CommitId),
@@ -50,12 +58,12 @@ pub fn check_bisect(
         return newest.map(drop).ok_or(NotBisected::NoFailure);
     };
     if base == head {
-        return Err(NotBisected::Empty(head.clone()));
+        return Err(RangeError::Empty(head.clone()).into());
     }
     let place = |id: &CommitId| listed.iter().position(|entry| entry.commit == *id);
-    let at = place(head).ok_or_else(|| NotBisected::NotListed(head.clone()))?;
+    let at = place(head).ok_or_else(|| RangeError::NotListed(head.clone()))?;
     if place(base).is_some_and(|place| place < at) {
-        return Err(NotBisected::Reversed { base: base.clone(), head: head.clone() });
+        return Err(RangeError::Reversed { base: base.clone(), head: head.clone() }.into());
     }
     let entry = entries.iter().find(|entry| entry.commit == *head).and_then(|found| found.entry.as_ref());
     if entry.is_none_or(|entry| entry.attempts_in(Status::Failed) == 0) {

@@ -22,7 +22,7 @@ use results::TestEntry;
 use results::bisections::{self, BisectionRecord};
 use results::requests::{Bisect, BisectRange};
 
-pub use self::range::RangeError;
+pub use self::range::ChainError;
 use self::repository::{GitAnswer, GitQuestion};
 use self::search::Search;
 use crate::plan::{JobRef, PlannedJob, Purpose};
@@ -50,7 +50,7 @@ pub enum BisectError {
     Off,
     /// There are no commits to search.
     #[error(transparent)]
-    Range(#[from] RangeError),
+    Range(#[from] ChainError),
     /// The head does not fail.
     #[error("the test has no failure at {}", .0.short())]
     NoFailure(CommitId),

@@ -5,25 +5,15 @@ use std::collections::HashMap;
 use gitio::CommitInfo;
 use model::{CommitId, Status};
 use regress::first_bad::stretches;
+use regress::request::RangeError;
 use results::requests::BisectRange;
 
 /// Why there are no commits to search.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RangeError {
-    /// Base and head are the same commit.
-    #[error("base and head are the same commit, {}", .0.short())]
-    Empty(CommitId),
-    /// The head is not on the branch.
-    #[error("{} is not among the commits of the branch", .0.short())]
-    NotListed(CommitId),
-    /// The base is newer than the head.
-    #[error("{} is newer than {}; give the older commit first", base.short(), head.short())]
-    Reversed {
-        /// The base.
-        base: CommitId,
-        /// The head.
-        head: CommitId,
-    },
+pub enum ChainError {
+    /// The range is wrong.
+    #[error(transparent)]
+    Range(#[from] RangeError),
     /// The base does not lead to the head.
     #[error("{} is not on the first-parent history of {}; use a base that is", base.short(), head.short())]
     NotAnAncestor {
@@ -47,14 +37,14 @@ pub struct Chain {
 }
 
 /// The commits of a range of a branch. `listed` are those of the branch.
-pub(super) fn chain(listed: &[CommitInfo], range: &BisectRange) -> Result<Chain, RangeError> {
+pub(super) fn chain(listed: &[CommitInfo], range: &BisectRange) -> Result<Chain, ChainError> {
     let BisectRange { base, head } = range;
     if base == head {
-        return Err(RangeError::Empty(head.clone()));
+        return Err(RangeError::Empty(head.clone()).into());
     }
     let known: HashMap<&CommitId, &CommitInfo> = listed.iter().map(|commit| (&commit.id, commit)).collect();
     if !known.contains_key(head) {
-        return Err(RangeError::NotListed(head.clone()));
+        return Err(RangeError::NotListed(head.clone()).into());
     }
     let mut chain = Chain::default();
     let mut next = Some(head);
@@ -73,9 +63,9 @@ pub(super) fn chain(listed: &[CommitInfo], range: &BisectRange) -> Result<Chain,
     let place = |id: &CommitId| listed.iter().position(|commit| commit.id == *id);
     let (base, head) = (base.clone(), head.clone());
     Err(if place(&base).is_some_and(|place_of| Some(place_of) < place(&head)) {
-        RangeError::Reversed { base, head }
+        RangeError::Reversed { base, head }.into()
     } else {
-        RangeError::NotAnAncestor { base, head }
+        ChainError::NotAnAncestor { base, head }
     })
 }
 
@@ -84,7 +74,7 @@ pub(super) fn chain(listed: &[CommitInfo], range: &BisectRange) -> Result<Chain,
 pub(super) fn newest(
     listed: &[CommitInfo],
     status: impl Fn(&CommitId) -> Option<Status>,
-) -> Result<BisectRange, RangeError> {
+) -> Result<BisectRange, ChainError> {
     let known: HashMap<&CommitId, &CommitInfo> = listed.iter().map(|commit| (&commit.id, commit)).collect();
     let mut line = Vec::new();
     let mut next = listed.first();
@@ -94,8 +84,8 @@ pub(super) fn newest(
         next = info.parents.first().and_then(|parent| known.get(parent)).copied();
     }
     let found = stretches(line.iter().map(|id| status(id))).into_iter().next();
-    let stretch = found.ok_or(RangeError::NoRange)?;
+    let stretch = found.ok_or(ChainError::NoRange)?;
     let before_oldest = || known.get(line.last()?)?.parents.first();
-    let base = stretch.last_good.map(|good| line[good]).or_else(before_oldest).ok_or(RangeError::NoRange)?;
+    let base = stretch.last_good.map(|good| line[good]).or_else(before_oldest).ok_or(ChainError::NoRange)?;
     Ok(BisectRange { base: base.clone(), head: line[stretch.first_bad].clone() })
 }

@@ -167,6 +167,23 @@ impl<F: Fn(u32, u32) -> Attempt> SimulatedFarm<F> {
         panic!("the bisection does not end: {last:?}");
     }
 
+    /// The same with a daemon that is killed after each round and continues from the record, also between two searches. Returns the
+    /// number of restarts, too.
+    fn drive_with_restarts(&self, bisections: &mut Bisections) -> (BisectionRecord, usize) {
+        let (mut restarts, mut last) = (0, None);
+        let end = self.drive(bisections, 2, |bisections, records| {
+            last = records.last().map(|(_, text)| text.clone()).or(last.take());
+            let record: BisectionRecord = serde_json::from_str(last.as_ref().unwrap()).unwrap();
+            if !record.record.state.is_final() {
+                let mut restarted = Bisections::default();
+                restarted.resume(record, self).unwrap();
+                *bisections = restarted;
+                restarts += 1;
+            }
+        });
+        (end, restarts)
+    }
+
     fn bisect(&self, range: (u32, u32), idle: usize) -> BisectionRecord {
         let mut bisections = Bisections::default();
         self.begin(&mut bisections, Some(range)).unwrap();
@@ -465,19 +482,7 @@ fn the_search_continues_in_the_commits_of_a_merge() {
     let farm = merged_break();
     let mut bisections = Bisections::default();
     let id = farm.begin(&mut bisections, Some((0, HEAD))).unwrap();
-    let mut restarts = 0;
-    let mut last = None;
-    let end = farm.drive(&mut bisections, 2, |bisections, records| {
-        last = records.last().map(|(_, text)| text.clone()).or(last.take());
-        let record: BisectionRecord = serde_json::from_str(last.as_ref().unwrap()).unwrap();
-        // A daemon that is killed continues from the record, also between the two searches.
-        if !record.record.state.is_final() {
-            let mut restarted = Bisections::default();
-            restarted.resume(record, &farm).unwrap();
-            *bisections = restarted;
-            restarts += 1;
-        }
-    });
+    let (end, restarts) = farm.drive_with_restarts(&mut bisections);
     let record = &end.record;
     let (culprit, parent) = (commit(103), commit(102));
     assert_eq!(record.state, State::Culprit { culprit, parent, second_parent: None }, "{record:?}");
@@ -552,16 +557,7 @@ fn the_newest_commit_is_run_without_the_first_bad_one() {
         [0, HEAD].into_iter().for_each(|at| farm.run(at));
         let mut bisections = Bisections::default();
         farm.begin(&mut bisections, Some((0, HEAD))).unwrap();
-        let mut last = None;
-        let end = farm.drive(&mut bisections, 2, |bisections, records| {
-            last = records.last().map(|(_, text)| text.clone()).or(last.take());
-            let record: BisectionRecord = serde_json::from_str(last.as_ref().unwrap()).unwrap();
-            if !record.record.state.is_final() {
-                let mut restarted = Bisections::default();
-                restarted.resume(record, &farm).unwrap();
-                *bisections = restarted;
-            }
-        });
+        let (end, _) = farm.drive_with_restarts(&mut bisections);
         assert_eq!(end.record.state, found(6));
         assert!(is_readable(&end));
         (end.record, farm.runs(REVERT))

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use belief::bisect::State;
 use fsx::clock::unix_seconds;
 use model::{BisectStart, BranchRef, CommitId, Status};
+use regress::request::RangeError;
 use results::TestEntry;
 use results::bisections::{self, BisectionRecord, BisectionRecords};
 use results::notes::RequestEnd;
@@ -16,7 +17,7 @@ use results::requests::{Bisect, BisectRange, RequestKind};
 use super::{Command, Farm, RecordedVerdicts};
 use crate::audit::Requester;
 use crate::bisect::repository::GitAnswer;
-use crate::bisect::{self, Asked, Bench, BisectError, RangeError};
+use crate::bisect::{self, Asked, Bench, BisectError, ChainError};
 use crate::executor::placement;
 use crate::plan::{self, Input, JobRef, PlannedJob, Purpose};
 use crate::requests::TakenRequest;
@@ -134,9 +135,9 @@ impl Farm {
                 commands
             }
             // After a start, the branches arrive one after another.
-            Err(BisectError::NotConfigured | BisectError::Range(RangeError::NotListed(_)))
-                if !self.view.complete =>
-            {
+            Err(
+                BisectError::NotConfigured | BisectError::Range(ChainError::Range(RangeError::NotListed(_))),
+            ) if !self.view.complete => {
                 self.waiting.push(request);
                 Vec::new()
             }

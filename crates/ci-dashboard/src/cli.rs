@@ -167,10 +167,11 @@ fn run_server(results: &ResultsArguments, arguments: &ServeArguments) -> anyhow:
         site = site.published_at(public);
     }
     let token = |file: &Option<PathBuf>| file.as_deref().map(Token::from_file).transpose();
+    let rerun_token = token(&arguments.rerun_token_file)?;
     let actions = Actions {
         hook: token(&arguments.hook_token_file)?.map(Webhook::new),
-        rerun: token(&arguments.rerun_token_file)?.map(Rerun::new),
-        requests: token(&arguments.rerun_token_file)?.map(Requests::new),
+        rerun: rerun_token.clone().map(Rerun::new),
+        requests: rerun_token.map(Requests::new),
     };
     let limits = arguments.limits();
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -57,14 +57,19 @@ impl StatusSnapshot {
     /// True if jobs of this commit are queued or running, such as the retries of its failures.
     #[must_use]
     pub fn has_jobs_of(&self, commit: &str) -> bool {
-        let waits = match &self.pending_by_commit {
-            Some(pending) => pending.get(commit).is_some_and(|count| *count > 0),
-            // An old daemon counts by user only.
-            None => self.pending_by_group.values().any(|count| *count > 0),
-        };
+        // An old daemon counts by user only.
+        let may_wait =
+            self.pending_by_commit.is_none() && self.pending_by_group.values().any(|count| *count > 0);
+        may_wait || self.is_active(commit)
+    }
+
+    /// The same, but false for jobs of which an old daemon does not say whether they are of this commit.
+    #[must_use]
+    pub fn is_active(&self, commit: &str) -> bool {
+        let pending = self.pending_by_commit.as_ref().and_then(|pending| pending.get(commit));
         let runs =
             |executor: &ExecutorStatus| executor.batch.as_ref().is_some_and(|batch| batch.commit == commit);
-        waits || self.executors.iter().any(runs)
+        pending.is_some_and(|count| *count > 0) || self.executors.iter().any(runs)
     }
 }
 

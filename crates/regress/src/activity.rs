@@ -30,20 +30,6 @@ pub fn of_commit<'a>(snapshot: &'a StatusSnapshot, commit: &str, now: i64) -> Ve
     found
 }
 
-/// Whether tests of a commit are queued or running.
-#[must_use]
-pub fn is_active(snapshot: &StatusSnapshot, commit: &str) -> bool {
-    let is_queued = snapshot
-        .pending_by_commit
-        .as_ref()
-        .is_some_and(|pending| pending.get(commit).is_some_and(|count| *count > 0));
-    is_queued
-        || snapshot
-            .executors
-            .iter()
-            .any(|executor| executor.batch.as_ref().is_some_and(|batch| batch.commit == commit))
-}
-
 /// The work that is left for a commit, as far as the snapshot shows it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Work {
@@ -218,7 +204,7 @@ mod tests {
         assert_eq!(work(&snapshot, "d", false), (7, 500), "it is queued, and its kernel is not built");
         assert_eq!(work(&snapshot, "d", true), (7, 0));
         assert_eq!(work(&snapshot, "e", false), (0, 0));
-        assert_eq!(["c", "d", "e"].map(|commit| is_active(&snapshot, commit)), [true, true, false]);
+        assert_eq!(["c", "d", "e"].map(|commit| snapshot.is_active(commit)), [true, true, false]);
         snapshot.executors.truncate(0);
         snapshot.executors.push(executor("a/1", batch("building", None, None)));
         assert_eq!(work(&snapshot, "c", false), (63, 140), "as long as the last build");

@@ -22,7 +22,7 @@ use super::eta::Estimator;
 use super::failure_columns::{self, COLUMN_WIDTH, COLUMNS_MAX, ColumnPath};
 use super::fix::{Claims, change_words};
 use super::suspicious::Counter;
-use super::{CommitLink, Context, TestLink, feed, range_diff};
+use super::{CommitLink, Context, TestLink, range_diff};
 use crate::filter::Filter;
 use crate::http::{Encoded, Response};
 use crate::page::{CountItem, Crumb, Page, Plural as _, Took, When, cut};
@@ -235,7 +235,7 @@ fn render(
         tests.iter().filter_map(|test| history.name(*test).parse().ok()).collect();
     let found = bisection::newest(context, at, &keys);
     let bars = found.as_ref().map(bisection::bars).unwrap_or_default();
-    let snapshot = feed::snapshot(context);
+    let snapshot = context.snapshot();
     let estimator = Estimator::new(context, &snapshot);
     let progress = |row: usize| estimator.progress(at, entries, row);
     let rows = lines(
@@ -251,7 +251,7 @@ fn render(
         page: frame(context, at, running),
         at,
         no_match: !test.is_empty() && entries.iter().all(|entry| entry.counts.total() == 0),
-        summary: summary(entries, |row| progress(row).is_some()),
+        summary: summary(entries, |entry| estimator.is_active(entry)),
         tip: (!entries.is_empty()).then(|| commit(0)),
         running,
         test,
@@ -285,9 +285,9 @@ fn frame<'a>(context: Context<'a>, at: &BranchRef, running: usize) -> Page<'a> {
     page
 }
 
-fn summary(entries: &[BranchEntry], is_queued: impl Fn(usize) -> bool) -> String {
-    let untested = entries.iter().enumerate().filter(|(_, entry)| entry.counts.total() == 0);
-    let untested = untested.filter(|(row, _)| !is_queued(*row)).count();
+fn summary(entries: &[BranchEntry], is_active: impl Fn(&BranchEntry) -> bool) -> String {
+    let is_untested = |entry: &&BranchEntry| entry.counts.total() == 0 && !is_active(entry);
+    let untested = entries.iter().filter(is_untested).count();
     let commits = entries.len().plural("commit");
     if untested > 0 { format!("{commits}, {untested} not tested") } else { commits.to_string() }
 }

@@ -14,7 +14,7 @@ use super::range_diff::{EarlierVersion, earlier_version};
 use super::testlist::{
     Addresses, BranchPosition, Group, Section, first_bads, groups, groups_heading, sections, test_line,
 };
-use super::{CommitLink, Context, coverage, feed, suspicious};
+use super::{CommitLink, Context, coverage, suspicious};
 use crate::filter::Filter;
 use crate::http::Response;
 use crate::page::{Crumb, Page, Plural as _, Symbol as _, Took, URGENCY, When, cut, subject, urgency};
@@ -333,7 +333,7 @@ fn frame<'a>(
 }
 
 fn progress(context: Context<'_>, place: &BranchPosition) -> Option<String> {
-    let snapshot = feed::snapshot(context);
+    let snapshot = context.snapshot();
     Estimator::new(context, &snapshot).progress(&place.at, &place.entries, place.row)
 }
 

@@ -82,14 +82,18 @@ impl<'a> Estimator<'a> {
         builds.filter(|build| build.outcome == BuildOutcome::Built).map(|build| build.duration).max()
     }
 
+    /// Whether tests of a commit are queued or running.
+    #[must_use]
+    pub fn is_active(&self, entry: &BranchEntry) -> bool {
+        self.snapshot.is_active(entry.commit.as_str())
+    }
+
     /// What is being done for the commit at a row, in words: `building 6 min on local/0 (1,840 of 2,900 objects), 26 tests to come, ETA
     /// 12 min`. `None` if none of its tests is queued or running.
     #[must_use]
     pub fn progress(&self, at: &BranchRef, entries: &[BranchEntry], row: usize) -> Option<String> {
-        let commit = entries.get(row)?.commit.as_str();
-        if !activity::is_active(self.snapshot, commit) {
-            return None;
-        }
+        let entry = entries.get(row).filter(|entry| self.is_active(entry))?;
+        let commit = entry.commit.as_str();
         let running = activity::of_commit(self.snapshot, commit, self.context.now);
         let first = running.first().map_or_else(|| "queued".to_owned(), ToString::to_string);
         let more = match running.len() {

@@ -2,7 +2,7 @@
 
 use askama::Template;
 use http::header::{self, HeaderValue};
-use model::{Status, StatusSnapshot};
+use model::Status;
 use regress::branch_history::{BranchHistory, TestId};
 use regress::builds::{BuildHistory, FailedKernels};
 use results::{BranchEntry, TestEntry};
@@ -18,8 +18,6 @@ use crate::route::BranchRef;
 const ENTRIES_MAX: usize = 50;
 /// The maximum number of tests in an entry.
 const NAMED_MAX: usize = 100;
-/// The age in seconds of a snapshot above which the daemon is considered stopped.
-const STALE: i64 = 120;
 /// The width of a character in the badge, in pixels.
 const LETTER: usize = 7;
 
@@ -56,7 +54,7 @@ struct Badge<'a> {
 pub fn atom(context: Context<'_>, at: &BranchRef) -> Result<Response, Problem> {
     let listed = context.store.branch(at)?;
     let history = context.store.history(&listed);
-    let snapshot = snapshot(context);
+    let snapshot = context.snapshot();
     let builds = context.store.build_history(&listed);
     let entries: Vec<Entry> = listed
         .iter()
@@ -155,13 +153,6 @@ fn broken_build(
         updated: iso(entry.and_then(|entry| entry.decisive.started).unwrap_or(0)),
         text,
     })
-}
-
-/// The status snapshot; an empty one if the daemon does not run.
-pub(super) fn snapshot(context: Context<'_>) -> StatusSnapshot {
-    let snapshot = context.store.reader().snapshot().ok().flatten();
-    let is_fresh = |snapshot: &StatusSnapshot| context.now.saturating_sub(snapshot.written) <= STALE;
-    snapshot.filter(is_fresh).unwrap_or_default()
 }
 
 /// An id for a branch and commit that does not depend on the address of the site.

@@ -8,7 +8,7 @@ use results::BranchEntry;
 use results::json::UserView;
 
 use super::eta::Estimator;
-use super::{Context, build_lines, feed};
+use super::{Context, build_lines};
 use crate::http::Response;
 use crate::page::{CountItem, Crumb, Page, Symbol as _, When, subject};
 use crate::problem::Problem;
@@ -61,7 +61,7 @@ pub fn home(context: Context<'_>, format: Format) -> Result<Response, Problem> {
     let mut page = Page::new("Branches", context.links(), Vec::new());
     page.live = 10;
     page.json = Some(context.json_address());
-    let snapshot = feed::snapshot(context);
+    let snapshot = context.snapshot();
     let estimator = Estimator::new(context, &snapshot);
     let users = users.iter().map(|(user, branches)| block(context, &estimator, user, branches)).collect();
     context.html(&HomePage { page, heading: "Branches".into(), users })
@@ -80,7 +80,7 @@ pub fn user(context: Context<'_>, user: &UserName, format: Format) -> Result<Res
     let mut page = Page::new(user.as_str(), context.links(), vec![Crumb::here(user.as_str())]);
     page.live = 10;
     page.json = Some(context.json_address());
-    let snapshot = feed::snapshot(context);
+    let snapshot = context.snapshot();
     let users = vec![block(context, &Estimator::new(context, &snapshot), user, &branches)];
     context.html(&HomePage { page, heading: format!("Branches of {user}"), users })
 }
@@ -96,15 +96,14 @@ fn block(
         // A branch with a listing that cannot be read is shown as not tested; the error is logged.
         let entries = context.store.branch(&at).unwrap_or_default();
         let href = context.links().branch(&at);
-        let progress: Vec<String> = (0..entries.len().min(PROGRESS_MAX))
-            .filter_map(|row| estimator.progress(&at, &entries, row))
-            .collect();
-        let tip = tip(context, &at, &entries, progress.len());
+        let active: Vec<usize> =
+            (0..entries.len().min(PROGRESS_MAX)).filter(|row| estimator.is_active(&entries[*row])).collect();
+        let newest = active.first().and_then(|row| estimator.progress(&at, &entries, *row));
         BranchLine {
             name: branch.to_string(),
             href,
-            tip,
-            progress: progress.into_iter().next().unwrap_or_default(),
+            tip: tip(context, &at, &entries, active.len()),
+            progress: newest.unwrap_or_default(),
         }
     };
     UserBlock {

@@ -34,6 +34,7 @@ mod testlist;
 use std::sync::Arc;
 
 use askama::Template;
+use model::StatusSnapshot;
 use serde::Serialize;
 
 pub use commit_link::CommitLink;
@@ -44,6 +45,9 @@ use crate::repos::Repos;
 use crate::route::Links;
 use crate::store::Store;
 use crate::testfiles::TestFiles;
+
+/// The age in seconds of a snapshot above which the daemon is considered stopped.
+const STALE: i64 = 120;
 
 /// The input of every view.
 #[derive(Clone, Copy)]
@@ -67,6 +71,14 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn links(&self) -> Links<'a> {
         Links { mount: &self.request.mount }
+    }
+
+    /// The status snapshot; an empty one if the daemon does not run.
+    #[must_use]
+    pub fn snapshot(&self) -> StatusSnapshot {
+        let snapshot = self.store.reader().snapshot().ok().flatten();
+        let is_fresh = |snapshot: &StatusSnapshot| self.now.saturating_sub(snapshot.written) <= STALE;
+        snapshot.filter(is_fresh).unwrap_or_default()
     }
 
     /// A page from a template.

@@ -1,5 +1,7 @@
-//! Writes a large results directory for measurements: `--example large -- DIR COMMITS TESTS`. It has one branch,
-//! `u/big`; tests fail in stretches, about one in 300 at a time.
+//! Writes a large results directory for measurements: `--example large -- DIR COMMITS TESTS [CONFIGURATIONS [BRANCHES
+//! [SLOTS]]]`. The branch `u/big` has the commits; each of its tests runs in each configuration, and fails in stretches, about one
+//! in 300 at a time. Of the other branches, which are small, `u/flaky` has a flaky test, and the tip of `u/unbuilt` does not
+//! build. SLOTS is the number of slots in the status snapshot, eight on a host.
 
 #![expect(clippy::print_stderr, reason = "a program for developers")]
 
@@ -7,21 +9,55 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use model::{CommitId, ResultKey, Status};
+use model::snapshot::{BatchStatus, BranchStatus, ExecutorStatus};
+use model::{BranchRef, CommitId, ResultKey, Status, StatusSnapshot, build_failed_reason};
 use results::{CommitResults, TestEntry};
 use testkit::results_fixture::{ResultsFixture, commit_id, kernel_id, write_blob};
 
+/// The size of what is written.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    /// Commits of the large branch.
+    pub commits: usize,
+    /// Subtests of each of its commits, in each configuration.
+    pub tests: usize,
+    /// Configurations.
+    pub configurations: usize,
+    /// Branches, with the large one.
+    pub branches: usize,
+    /// Slots in the status snapshot; without any, there is none.
+    pub slots: usize,
+}
+
+/// The configurations in result keys. Further ones are flavors.
+const CONFIGURATIONS: [&str; 6] = [
+    "",
+    "@ktest_arch=aarch64",
+    "@ktest_flavor=kasan",
+    "@debian_trixie",
+    "@ktest_xfstests_variant=1k",
+    "@ktest_arch=aarch64,ktest_flavor=kasan",
+];
+/// Commits of each small branch.
+const SMALL_COMMITS: usize = 20;
+/// Subtests of each commit of a small branch.
+const SMALL_TESTS: usize = 200;
+/// The time of the newest commit of each branch.
+const NEWEST: i64 = 1_700_000_000;
+const SLOTS_PER_HOST: usize = 8;
+
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (Some(dir), Some(commits), Some(tests)) = (
-        arguments.first(),
-        arguments.get(1).and_then(|number| number.parse::<usize>().ok()),
-        arguments.get(2).and_then(|number| number.parse::<usize>().ok()),
-    ) else {
-        eprintln!("usage: large DIR COMMITS TESTS");
+    let mut arguments = std::env::args().skip(1);
+    let dir = arguments.next();
+    let numbers: Option<Vec<usize>> = arguments.map(|number| number.parse().ok()).collect();
+    let (Some(dir), Some([commits, tests, more @ ..])) = (dir, numbers.as_deref()) else {
+        eprintln!("usage: large DIR COMMITS TESTS [CONFIGURATIONS [BRANCHES [SLOTS]]]");
         return ExitCode::from(2);
     };
-    match fill(Path::new(dir), commits, tests) {
+    let number = |at: usize, default: usize| more.get(at).copied().unwrap_or(default);
+    let (configurations, branches, slots) = (number(0, 1), number(1, 1), number(2, 0));
+    let size = Size { commits: *commits, tests: *tests, configurations, branches, slots };
+    match fill_all(Path::new(&dir), size) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{dir}: {error}");
@@ -30,52 +66,176 @@ fn main() -> ExitCode {
     }
 }
 
-/// Writes the results.
+/// Writes the results of the large branch in one configuration.
 pub fn fill(dir: &Path, commits: usize, tests: usize) -> std::io::Result<()> {
+    fill_all(dir, Size { commits, tests, configurations: 1, branches: 1, slots: 0 })
+}
+
+/// Writes the results.
+pub fn fill_all(dir: &Path, size: Size) -> std::io::Result<()> {
     std::fs::create_dir_all(dir)?;
-    let mut keys: Vec<ResultKey> = (0..tests)
-        .map(|test| {
-            let (file, subtest) = (test / 100, test % 100);
-            format!("fs.ext4.suite{file:02}.generic.{subtest:03}").parse().expect("a result key")
-        })
-        .collect();
-    keys.sort();
-    let ids: Vec<CommitId> = (0..commits).map(|row| commit_id(&format!("large {row}"))).collect();
-    let mut listing = Vec::new();
-    for (row, commit) in ids.iter().enumerate() {
-        let message = format!("ext4: change number {row} of the large branch\n\nIt changes one thing.\n");
-        listing.push((commit.clone(), message.clone()));
-        let entries = keys.iter().enumerate().map(|(test, key)| entry(row, test, key, commit)).collect();
-        write_blob(dir, &CommitResults { commit: commit.clone(), message, entries });
+    let large = keys(size.tests, size.configurations);
+    let small = keys(SMALL_TESTS, size.configurations.min(2));
+    let mut listings = Vec::new();
+    for number in 0..size.branches.max(1) {
+        let name = match number {
+            0 => "big".to_owned(),
+            1 => "flaky".into(),
+            2 => "unbuilt".into(),
+            _ => format!("topic/{number:02}"),
+        };
+        let (keys, commits) = if number == 0 { (&large, size.commits) } else { (&small, SMALL_COMMITS) };
+        let mut listing = Vec::new();
+        for row in 0..commits {
+            // The names of the commits of the large branch are those that benchmarks ask for.
+            let word = if number == 0 { "large" } else { name.as_str() };
+            let commit = commit_id(&format!("{word} {row}"));
+            let message =
+                format!("ext4: change number {row} of the {word} branch\n\nIt changes one thing.\n");
+            listing.push((commit.clone(), message.clone()));
+            let entries = keys.iter().map(|named| entry(&name, row, named, &commit)).collect();
+            write_blob(dir, &CommitResults { commit, message, entries });
+        }
+        listings.push((name, listing));
     }
     let fixture = ResultsFixture::new(dir);
-    fixture.branch("u", "big", &listing);
+    for (name, listing) in &listings {
+        fixture.branch("u", name, listing);
+        let authors: Vec<_> = (0i64..)
+            .zip(listing)
+            .map(|(row, (commit, _))| (commit, "Mira Example", NEWEST - 600 * row - 60))
+            .collect();
+        fixture.authors(&authors);
+    }
+    if size.slots > 0 {
+        fixture.snapshot(&snapshot(&listings, size.slots));
+    }
     fixture.finish();
     Ok(())
 }
 
-fn entry(row: usize, test: usize, key: &ResultKey, commit: &CommitId) -> TestEntry {
+/// A result key, and the number that its verdicts depend on.
+struct Named {
+    key: ResultKey,
+    number: usize,
+    is_default: bool,
+}
+
+/// The keys of this many subtests in each configuration, sorted.
+fn keys(tests: usize, configurations: usize) -> Vec<Named> {
+    let mut keys = Vec::new();
+    for number in 0..configurations.max(1) {
+        let further = format!("@ktest_flavor=flavor{number:02}");
+        let configuration = CONFIGURATIONS.get(number).copied().unwrap_or(&further);
+        for test in 0..tests {
+            let (file, subtest) = (test / 100, test % 100);
+            let key = format!("fs.ext4.suite{file:02}{configuration}.generic.{subtest:03}");
+            // A third of the tests fail in all configurations, the others in each on its own.
+            let own = if test.is_multiple_of(3) { 0 } else { number * 7919 };
+            let key = key.parse().expect("a result key");
+            keys.push(Named { key, number: test + own, is_default: number == 0 });
+        }
+    }
+    keys.sort_by(|a, b| a.key.cmp(&b.key));
+    keys
+}
+
+fn entry(branch: &str, row: usize, named: &Named, commit: &CommitId) -> TestEntry {
     // Each test has its own period; most never reach their failing commits.
-    let noise = test.wrapping_mul(2_654_435_761) >> 7;
-    let failing = noise.is_multiple_of(29) && (row + noise % 400) % 400 < 40;
-    let status = if failing {
-        Status::Failed
-    } else if noise.is_multiple_of(41) {
-        Status::NotRun
+    let noise = named.number.wrapping_mul(2_654_435_761) >> 7;
+    let is_flaky = branch == "flaky" && named.number == 7 && named.is_default;
+    let failing = if is_flaky {
+        row.is_multiple_of(2)
     } else {
-        Status::Passed
+        noise.is_multiple_of(29) && (row + noise % 400) % 400 < 40
     };
-    let mut entry = TestEntry::new(key.clone(), status);
+    let (status, reason) = if branch == "unbuilt" && row == 0 {
+        let error = "fs/ext4/acl.c:143:2: error: implicit declaration of function 'ext4_set_acl_inline'";
+        (Status::FailedToRun, Some(build_failed_reason(error)))
+    } else if failing {
+        (Status::Failed, Some("fsck found errors: Inode 12, i_blocks is 16, should be 8".into()))
+    } else if noise.is_multiple_of(41) {
+        (Status::NotRun, Some("no quotacheck in the image".into()))
+    } else {
+        (Status::Passed, None)
+    };
+    let mut entry = TestEntry::new(named.key.clone(), status);
     entry.decisive.duration = Duration::from_millis(900 + (noise % 5000) as u64);
-    entry.decisive.started = Some(1_700_000_000 - 600 * i64::try_from(row).unwrap_or(0));
-    entry.decisive.reason = match status {
-        Status::Failed => Some("fsck found errors: Inode 12, i_blocks is 16, should be 8".into()),
-        Status::NotRun => Some("no quotacheck in the image".into()),
-        _ => None,
-    };
+    entry.decisive.started = Some(NEWEST - 600 * i64::try_from(row).unwrap_or(0));
+    entry.decisive.reason = reason;
     entry.decisive.host = "farm1".parse().ok();
-    entry.decisive.slot = Some(u32::try_from(test % 16).unwrap_or(0));
+    entry.decisive.slot = Some(u32::try_from(named.number % 16).unwrap_or(0));
     entry.decisive.kernel = Some(kernel_id(commit.short()));
     entry.decisive.log_bytes = 4000;
+    if is_flaky && failing {
+        // The retry passed with the same kernel.
+        let mut retry = entry.decisive.clone();
+        (retry.number, retry.status, retry.reason) = (2, Status::Passed, None);
+        entry.others.push(retry);
+    }
     entry
+}
+
+/// A busy farm.
+fn snapshot(listings: &[(String, Vec<(CommitId, String)>)], slots: usize) -> StatusSnapshot {
+    let now =
+        i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs()).unwrap_or(i64::MAX);
+    let tip =
+        |number: usize| listings[number % listings.len()].1.first().map(|(commit, _)| commit.to_string());
+    let branches = listings.iter().enumerate().map(|(number, (name, _))| {
+        let at: BranchRef = format!("u/{name}").parse().expect("a branch");
+        BranchStatus { tip: tip(number), fetched: Some(now - 40), ..BranchStatus::new(&at) }
+    });
+    let pending = (0..listings.len()).filter_map(|number| Some((tip(number)?, 100 + 7 * number as u64)));
+    StatusSnapshot {
+        written: now,
+        started: now - 3 * 86_400,
+        pid: 4711,
+        version: model::build::version().into(),
+        pending_by_group: [("u".parse().expect("a user"), 100 * listings.len() as u64)].into(),
+        pending_by_commit: Some(pending.collect()),
+        fairshare: [("u".parse().expect("a user"), 25_300.0)].into(),
+        weights: [("u".parse().expect("a user"), 1.0)].into(),
+        executors: (0..slots).map(|slot| executor(slot, tip(slot).unwrap_or_default(), now)).collect(),
+        branches: branches.collect(),
+        ..StatusSnapshot::default()
+    }
+}
+
+fn executor(slot: usize, commit: String, now: i64) -> ExecutorStatus {
+    let host = format!("farm{:02}", slot / SLOTS_PER_HOST);
+    let name = format!("{host}/{}", slot % SLOTS_PER_HOST);
+    let idle = |state: &str, problem: Option<&str>| ExecutorStatus {
+        name: name.clone(),
+        host: host.clone(),
+        state: state.into(),
+        problem: problem.map(Into::into),
+        ..ExecutorStatus::default()
+    };
+    let batch = match slot % 16 {
+        // One host of eight has no slot that works.
+        _ if slot / SLOTS_PER_HOST % 8 == 5 => {
+            return idle("quarantined", Some("no space left on /var/lib/ktest; free 4 GB there"));
+        }
+        3 => return idle("idle", None),
+        11 => return idle("backing off", Some("ssh: connection timed out")),
+        7 => BatchStatus {
+            phase: "building".into(),
+            objects: Some(1_840),
+            objects_total: Some(2_900),
+            ..BatchStatus::default()
+        },
+        12 => BatchStatus { phase: "booting".into(), ..BatchStatus::default() },
+        _ => BatchStatus {
+            phase: "testing".into(),
+            current: Some(format!("generic/{slot:03}")),
+            done: u32::try_from(slot % 90).unwrap_or(0),
+            ..BatchStatus::default()
+        },
+    };
+    let started = now - 10 * i64::try_from(slot).unwrap_or(0) - 30;
+    let test = format!("fs/ext4/suite{:02}", slot % 50);
+    let batch =
+        BatchStatus { commit, test, subtests: 100, started, phase_started: Some(started + 20), ..batch };
+    ExecutorStatus { state: "busy".into(), batch: Some(batch), ..idle("", None) }
 }

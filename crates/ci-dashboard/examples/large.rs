@@ -99,6 +99,8 @@ pub fn fill_all(dir: &Path, size: Size) -> std::io::Result<()> {
         listings.push((name, listing));
     }
     let fixture = ResultsFixture::new(dir);
+    // A directory per test of the newest commits would be millions of files.
+    fixture.without_directories();
     for (name, listing) in &listings {
         fixture.branch("u", name, listing);
         let authors: Vec<_> = (0i64..)

@@ -6,12 +6,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::names::Env;
+use crate::test_configuration::{ARCH, FLAVOR, TestConfiguration};
 
 /// The start of the reason of a test without a kernel: its verdict is Failed to run.
 pub const BUILD_FAILED: &str = "kernel does not build: ";
-/// The variables of an environment that select a kernel.
-const ARCH: &str = "ktest_arch";
-const FLAVOR: &str = "ktest_flavor";
 
 /// The reason of the verdict of a test if the kernel does not build because of `error`.
 #[must_use]
@@ -41,20 +39,10 @@ impl BuiltKernel {
     /// The kernel that the test with this result key requires; `None` if it runs on a kernel of the store.
     #[must_use]
     pub fn of_key(key: &str) -> Option<Self> {
-        let mut kernel = Self::default();
-        let Some((_, rest)) = key.split_once('@') else { return Some(kernel) };
-        for (at, pair) in rest.split([',', '@']).enumerate() {
-            // Names of variables have no dot; the name of a kernel is followed by one and the subtest.
-            let variable = pair.split_once('=').filter(|(name, _)| !name.contains('.'));
-            let value = |value: &str| value.split('.').next().unwrap_or_default().to_owned();
-            match variable {
-                None if at == 0 => return None,
-                Some((ARCH, arch)) => kernel.arch = value(arch),
-                Some((FLAVOR, flavor)) => kernel.flavor = value(flavor),
-                _ => {}
-            }
-        }
-        Some(kernel)
+        let configuration = TestConfiguration::of_key(key);
+        let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
+        let built = || Self { arch: text(configuration.arch()), flavor: text(configuration.flavor()) };
+        configuration.kernel().is_none().then(built)
     }
 
     /// The kernel of runs with this environment.

@@ -2,7 +2,7 @@
 //! kernel. They tell a failure of this commit, file system and variant from one that is everywhere, also if the test has never
 //! run before.
 
-use model::CommitId;
+use model::{CommitId, KeyParts};
 use results::json::ControlRow;
 use results::{CommitResults, TestEntry};
 
@@ -47,35 +47,11 @@ fn other_file_system<'a>(test: &str, other: &'a str) -> Option<&'a str> {
     (name != here && same == rest).then_some(name)
 }
 
-/// The end of the name of a variable that selects a variant, such as `ktest_xfstests_variant`, in the name of a result.
-const VARIANT: &str = "_variant=";
-
 /// The variant of a test that is the same test as another one in another variant.
 fn other_variant(test: &str, other: &str) -> Option<String> {
-    // Few tests have variants.
-    if !test.contains(VARIANT) && !other.contains(VARIANT) {
-        return None;
-    }
-    let ((base, here), (same, name)) = (without_variant(test), without_variant(other));
-    (base == same && here != name).then(|| format!("variant {}", name.unwrap_or("default")))
-}
-
-/// The name of a test without its variant, and the variant. Variants have no commas and dots in their names.
-fn without_variant(test: &str) -> (String, Option<&str>) {
-    let Some((before, value)) = test.split_once(VARIANT) else { return (test.into(), None) };
-    let Some((before, _)) = before
-        .rfind(['@', ','])
-        .map(|at| before.split_at(at + 1))
-        .filter(|(_, variable)| variable.starts_with("ktest_"))
-    else {
-        return (test.into(), None);
-    };
-    let (name, rest) = value.split_at(value.find([',', '.']).unwrap_or(value.len()));
-    let base = match rest.strip_prefix(',') {
-        Some(others) => format!("{before}{others}"),
-        None => format!("{}{rest}", &before[..before.len() - 1]),
-    };
-    (base, Some(name))
+    let (here, other) = (KeyParts::of(test), KeyParts::of(other));
+    (here.is_same_test(other) && here.configuration.differs_in_variant_only(other.configuration))
+        .then(|| format!("variant {}", other.configuration.variant().unwrap_or("default")))
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ use crate::executor::pool::ExecutorPool;
 use crate::executor::run::ExecutorEvent;
 use crate::farm::{Command, Farm, FarmEvent, Identity, RecordedVerdicts, unconfirmed};
 use crate::inherit::{inherit, unchecked};
+use crate::known_failures::Rejudge;
 use crate::missing_kernels::MissingKernels;
 use crate::plan::PlannedJob;
 use crate::publisher::Publisher;
@@ -295,6 +296,7 @@ struct Parts<'a> {
     /// The disk usage of the users with a quota.
     usage: quota::Usage,
     open_claims: OpenClaims,
+    rejudge: Rejudge,
     /// `None` at the end.
     pushes: Option<PushRecorder>,
 }
@@ -339,6 +341,7 @@ impl<'a> Parts<'a> {
             ktest_problem: build_check::start(options.ktest.clone()),
             usage: quota::Usage::new(),
             open_claims: OpenClaims::default(),
+            rejudge: Rejudge::default(),
             pushes,
         };
         (parts, inbox)
@@ -456,6 +459,7 @@ impl<'a> Parts<'a> {
         if let Some(pushes) = &self.pushes {
             pushes.record(&view, &listed);
         }
+        self.rejudge.take_view(self.publisher.writer(), &view, &listed, now());
         let heirs = inherit(self.publisher.writer(), &view.config, &listed).await;
         quota::apply(&mut view, &self.usage);
         self.hook_problem = self.hook.set(view.config.hook.as_ref()).await;
@@ -558,6 +562,9 @@ impl<'a> Parts<'a> {
             && tokio::time::timeout(LAST, self.choir.shutdown(Shutdown::Drain)).await.is_err()
         {
             tracing::warn!("a run does not end although it has reported all verdicts; it is stopped");
+        }
+        if *ending != Ending::Stopped {
+            self.rejudge.end().await;
         }
         // What a stopped daemon does not record, the next one does.
         if let Some(pushes) = self.pushes.take()

@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod executor;
 pub mod farm;
 mod inherit;
+mod known_failures;
 mod log;
 mod missing_kernels;
 mod past_runs;

@@ -127,6 +127,7 @@ mod tests {
             branches: BTreeMap::new(),
             suites: BTreeMap::new(),
             listings: HashMap::new(),
+            known_issues: Arc::default(),
             problems: Vec::new(),
             complete: true,
         }

@@ -95,6 +95,7 @@ mod tests {
             branches: config.all_branches().map(|branch| (branch.name.clone(), fetched.clone())).collect(),
             suites: BTreeMap::new(),
             listings: std::collections::HashMap::new(),
+            known_issues: Arc::default(),
             problems: Vec::new(),
             complete: true,
             config,

@@ -498,6 +498,14 @@ fn the_report_of_a_known_failure_is_a_link() {
     let link = "<a href=\"https://bugs.example.org/7?a&#38;b\" rel=\"noreferrer\">https://bugs.example.org/7?a&#38;b</a>";
     assert!(page.contains(link), "{page}");
     assert!(!farm.get(&format!("/c/{commit}/a.hostile/")).contains("href=\"javascript"));
+    let page = farm.get(&format!("/c/{commit}/"));
+    assert!(page.contains("2 known failures") && !page.contains("2 not run"), "{page}");
+    let shown = "known: <a href=\"https://bugs.example.org/7?a&#38;b\" rel=\"noreferrer\">";
+    assert!(
+        page.contains(shown) && page.contains("a &#60;bug&#62; (until 6.14); it failed: 1 != 2"),
+        "{page}"
+    );
+    assert!(!page.contains("href=\"javascript"));
     let json = |address: &str| -> serde_json::Value { serde_json::from_str(&farm.get(address)).unwrap() };
     let commit_view = json(&format!("/c/{commit}/?format=json"));
     let issue =

@@ -43,6 +43,20 @@ impl KnownFailure {
         format!("{KNOWN_FAILURE}{self}{FAILED}{found}")
     }
 
+    /// The reason of the entry and what failed, from the reason of the verdict, without the link.
+    #[must_use]
+    pub fn without_link(&self, reason: Option<&str>) -> String {
+        let found = reason.and_then(Self::found_in).unwrap_or_default();
+        let entry = Self { link: None, ..self.clone() };
+        format!("{entry}{FAILED}{found}")
+    }
+
+    /// What failed, if the reason of a verdict is that of a known failure.
+    #[must_use]
+    pub fn found_in(reason: &str) -> Option<&str> {
+        reason.strip_prefix(KNOWN_FAILURE)?.split_once(FAILED).map(|(_, found)| found)
+    }
+
     /// The known failure in the reason of a verdict, if it is one.
     #[must_use]
     pub fn of_reason(reason: &str) -> Option<Self> {
@@ -97,6 +111,7 @@ mod tests {
         ] {
             let text = entry.verdict_reason("1 != 2; it failed: twice (https://x)");
             assert_eq!(KnownFailure::of_reason(&text), Some(entry), "{text}");
+            assert_eq!(KnownFailure::found_in(&text), Some("1 != 2; it failed: twice (https://x)"));
         }
         for other in ["", "a bug", "known failure: x", "it is a known failure: x; it failed: y"] {
             assert_eq!(KnownFailure::of_reason(other), None, "{other}");

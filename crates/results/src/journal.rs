@@ -3,7 +3,7 @@
 //! One record per line: eight hexadecimal digits of the CRC-32 of the rest, a space, JSON, a newline. JSON contains no
 //! raw newline, so the lines after a damaged one remain readable.
 
-use model::{CommitId, ResultKey};
+use model::{CommitId, ResultKey, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::types::VerdictRecord;
@@ -34,6 +34,17 @@ pub enum Record {
         /// The size of the plain log.
         bytes: u64,
     },
+    /// The verdict of the decisive attempt became another one: a known failure is none any longer, or the reverse.
+    Judgement {
+        /// The commit.
+        commit: CommitId,
+        /// The test.
+        key: ResultKey,
+        /// The attempt that must still be the decisive one.
+        attempt: u32,
+        /// The new verdict.
+        verdict: Verdict,
+    },
 }
 
 impl Record {
@@ -42,7 +53,9 @@ impl Record {
     pub fn commit(&self) -> &CommitId {
         match self {
             Self::Verdict(record) => &record.commit,
-            Self::Message { commit, .. } | Self::Log { commit, .. } => commit,
+            Self::Message { commit, .. } | Self::Log { commit, .. } | Self::Judgement { commit, .. } => {
+                commit
+            }
         }
     }
 }
@@ -111,8 +124,6 @@ pub fn checked(line: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use model::Verdict;
 
     use super::*;
 

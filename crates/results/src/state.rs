@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use model::{Counts, HostName, ResultKey, Status};
+use model::{Counts, HostName, ResultKey, Status, Verdict};
 
 use crate::journal::Record;
 use crate::types::{Attempt, CommitResults, DURATION_MAX, Recorded, TestEntry, VerdictRecord, one_line};
@@ -89,8 +89,22 @@ impl CommitState {
             Record::Verdict(record) => return Some(self.verdict(record)),
             Record::Message { message, .. } => self.message.clone_from(message),
             Record::Log { key, attempt, full, bytes, .. } => self.log(key, *attempt, *full, *bytes),
+            Record::Judgement { key, attempt, verdict, .. } => return self.judge(key, *attempt, verdict),
         }
         None
+    }
+
+    /// Replaces the verdict of the decisive attempt, if it is still this one and has a verdict of a test that ran.
+    fn judge(&mut self, key: &ResultKey, attempt: u32, verdict: &Verdict) -> Option<Effect> {
+        let is_same = |entry: &TestEntry| {
+            entry.decisive.number == attempt
+                && matches!(entry.decisive.status, Status::Failed | Status::NotRun)
+        };
+        self.entries.get(key).filter(|entry| is_same(entry))?;
+        let mut entry = self.take(key)?;
+        entry.decisive.status = verdict.status();
+        entry.decisive.reason = verdict.reason().and_then(one_line);
+        Some(self.decide(entry))
     }
 
     fn verdict(&mut self, record: &VerdictRecord) -> Effect {
@@ -218,8 +232,6 @@ impl CommitState {
 
 #[cfg(test)]
 mod tests {
-    use model::Verdict;
-
     use super::*;
 
     fn state() -> CommitState {
@@ -272,6 +284,28 @@ mod tests {
         assert_eq!((entry.decisive.status, entry.attempts()), (Status::Passed, 4));
         let numbers: Vec<u32> = entry.others.iter().map(|other| other.number).collect();
         assert_eq!(numbers, [2, 1, 4]);
+    }
+
+    #[test]
+    fn a_judgement_replaces_the_verdict_of_the_decisive_attempt() {
+        let mut state = state();
+        recorded(&mut state, failed());
+        recorded(&mut state, Verdict::Passed);
+        let known = || Verdict::NotRun { reason: "known failure: y; it failed: x".into() };
+        let judge = |state: &mut CommitState, attempt, verdict| {
+            let commit = "0".repeat(40).parse().unwrap();
+            state.apply(&Record::Judgement { commit, key: key(), attempt, verdict })
+        };
+        assert_eq!(judge(&mut state, 2, known()), None, "not the decisive one");
+        assert_eq!(state.counts(), Counts { flaky: 1, ..Counts::default() });
+        let effect = judge(&mut state, 1, known()).unwrap();
+        assert_eq!((effect.recorded.attempt, effect.recorded.decisive, effect.changed), (1, true, true));
+        assert_eq!(state.counts(), Counts { notrun: 1, ..Counts::default() });
+        let entry = &state.entries()[&key()];
+        assert_eq!((entry.decisive.number, entry.attempts()), (1, 2));
+        judge(&mut state, 1, failed()).unwrap();
+        assert_eq!(state.counts(), Counts { flaky: 1, ..Counts::default() });
+        assert_eq!(state.duration(), Duration::from_secs(2));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use model::known_failure::is_web_address;
-use model::{KnownFailure, SubtestName, matches_wildcard};
+use model::{KnownFailure, SubtestName, Verdict, matches_wildcard};
 use serde::Deserialize;
 
 use crate::TestFile;
@@ -105,6 +105,25 @@ pub struct Circumstances<'a> {
     pub now: i64,
 }
 
+/// A verdict of a farm, which entries may be about.
+#[derive(Debug, Clone, Copy)]
+pub struct Judged<'a> {
+    /// The name of the test without its environment, as in results.
+    pub test: &'a str,
+    /// The variant of the test.
+    pub variant: &'a str,
+    /// The kernel and the environment, as in results: `@debian_trixie@ktest_arch=arm64`. Empty for the default.
+    pub configuration: &'a str,
+    /// All branches that have the commit, as `user/branch`.
+    pub branches: &'a [&'a str],
+    /// The crash title, if the kernel crashed.
+    pub crash: Option<&'a str>,
+    /// The version of the kernel; `None` if it is not known.
+    pub kernel_version: Option<&'a str>,
+    /// The time, in Unix seconds.
+    pub now: i64,
+}
+
 /// One known failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownIssue {
@@ -112,6 +131,12 @@ pub struct KnownIssue {
     pub test: String,
     /// The variant of the test that fails; `None` for all.
     pub variant: Option<String>,
+    /// Part of the kernel and the environment in results; `None` for all. Only for the verdicts of a farm.
+    pub configuration: Option<String>,
+    /// The branches, as `user/branch`; `None` for all. Only for the verdicts of a farm.
+    pub branch: Option<String>,
+    /// Part of the reason or of the crash title of the failure; `None` for any failure.
+    pub failure: Option<String>,
     /// Why it fails, in one line.
     pub reason: String,
     /// The report of the failure.
@@ -127,6 +152,9 @@ pub struct KnownIssue {
 struct RawIssue {
     test: String,
     variant: Option<String>,
+    configuration: Option<String>,
+    branch: Option<String>,
+    failure: Option<String>,
     reason: String,
     link: Option<String>,
     until: Option<String>,
@@ -163,6 +191,45 @@ impl KnownIssue {
     pub fn is_about(&self, test: &str, variant: &str) -> bool {
         self.variant.as_ref().is_none_or(|wanted| wanted == variant) && matches_wildcard(&self.test, test)
     }
+
+    /// Whether it is about a failure with this reason and crash title.
+    #[must_use]
+    pub fn is_failure(&self, reason: &str, crash: Option<&str>) -> bool {
+        let wanted = self.failure.as_ref();
+        wanted.is_none_or(|part| contains(part, reason) || crash.is_some_and(|title| contains(part, title)))
+    }
+
+    /// Whether it is about a failure of a test of a farm with this reason, if it has an effect at all. A commit of several
+    /// branches is known to fail only if the entry is about all of them.
+    #[must_use]
+    pub fn is_about_verdict(&self, of: &Judged<'_>, reason: &str) -> bool {
+        let on = |pattern: &String| of.branches.iter().all(|branch| matches_wildcard(pattern, branch));
+        self.is_about(of.test, of.variant)
+            && self.configuration.as_ref().is_none_or(|part| contains(part, of.configuration))
+            && self.branch.as_ref().is_none_or(on)
+            && self.is_failure(reason, of.crash)
+    }
+
+    /// Whether it is for runs outside of a farm as well.
+    fn is_for_all_runs(&self) -> bool {
+        self.branch.is_none() && self.configuration.is_none()
+    }
+
+    /// Whether the end of the entry depends on the version of the kernel.
+    fn needs_version(&self) -> bool {
+        matches!(self.until, Some((Until::Kernel(_), _)))
+    }
+
+    /// Whether the entry is of a file.
+    fn is_of(&self, path: &Path) -> bool {
+        let line = self.place.strip_prefix(&*path.to_string_lossy()).and_then(|rest| rest.strip_prefix(':'));
+        line.is_some_and(|line| line.bytes().all(|byte| byte.is_ascii_digit()))
+    }
+}
+
+/// Whether a text contains a pattern in which `*` stands for any text.
+fn contains(pattern: &str, text: &str) -> bool {
+    matches_wildcard(&format!("*{pattern}*"), text)
 }
 
 /// The variant that an environment selects: the value of a variable such as `ktest_xfstests_variant`.
@@ -189,15 +256,20 @@ impl KnownIssues {
         Ok(Self(issues))
     }
 
-    /// All below a tree of test files, and the errors of the files that cannot be used. Reads the disk.
+    /// All below a tree of test files, and the errors of the files that cannot be used. The entries of such a file are those
+    /// in `last`. Reads the disk.
     #[must_use]
-    pub fn load_all(ktest_dir: &Path) -> (Self, Vec<KnownIssuesError>) {
+    pub fn load_all(ktest_dir: &Path, last: &Self) -> (Self, Vec<KnownIssuesError>) {
         let (mut issues, mut errors) = (Vec::new(), Vec::new());
         let mut dirs = vec![(ktest_dir.join("tests"), 0)];
         while let Some((dir, depth)) = dirs.pop() {
-            match read(&dir.join(FILE)) {
+            let path = dir.join(FILE);
+            match read(&path) {
                 Ok(found) => issues.extend(found),
-                Err(error) => errors.push(error),
+                Err(error) => {
+                    issues.extend(last.iter().filter(|issue| issue.is_of(&path)).cloned());
+                    errors.push(error);
+                }
             }
             let entries = own::list(&dir).unwrap_or_default();
             let below = entries.into_iter().filter(|entry| entry.is_dir && depth < DEPTH_MAX);
@@ -207,22 +279,68 @@ impl KnownIssues {
         (Self(issues), errors)
     }
 
+    /// Whether there are no entries.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The entries.
     pub fn iter(&self) -> impl Iterator<Item = &KnownIssue> {
         self.0.iter()
     }
 
-    /// The entry that is in effect for a subtest of a file.
-    #[must_use]
+    /// The entries that are in effect for a subtest of a file in a run outside of a farm.
     pub fn find(
         &self,
         file: &TestFile,
         subtest: &SubtestName,
         variant: &str,
         at: Circumstances<'_>,
-    ) -> Option<&KnownIssue> {
+    ) -> impl Iterator<Item = &KnownIssue> {
         let name = format!("{}.{}", file.test.dotted(), subtest.dotted());
-        self.iter().find(|issue| issue.is_about(&name, variant) && issue.expired(at).is_none())
+        let is_about = move |issue: &&KnownIssue| issue.is_about(&name, variant);
+        self.iter()
+            .filter(|issue| issue.is_for_all_runs())
+            .filter(is_about)
+            .filter(move |issue| issue.expired(at).is_none())
+    }
+
+    /// The verdict that a verdict becomes: a failure becomes known, or a known failure is none any longer. `None` if it stays.
+    #[must_use]
+    pub fn judge(&self, of: &Judged<'_>, verdict: &Verdict) -> Option<Verdict> {
+        let found = match verdict {
+            Verdict::Failed { reason } => reason.as_str(),
+            Verdict::NotRun { reason } => KnownFailure::found_in(reason)?,
+            Verdict::Passed | Verdict::FailedToRun { .. } => return None,
+        };
+        for issue in self.iter().filter(|issue| issue.is_about_verdict(of, found)) {
+            let kernel_version = match of.kernel_version {
+                Some(version) => version,
+                // It cannot be decided here; the run has decided.
+                None if issue.needs_version() => return None,
+                None => "",
+            };
+            if issue.expired(Circumstances { kernel_version, now: of.now }).is_none() {
+                let known = Verdict::NotRun { reason: issue.known_failure().verdict_reason(found) };
+                return (known != *verdict).then_some(known);
+            }
+        }
+        let failed = Verdict::Failed { reason: found.into() };
+        (failed != *verdict).then_some(failed)
+    }
+
+    /// Whether a verdict of an entry may depend on the version of the kernel.
+    #[must_use]
+    pub fn need_version(&self, test: &str) -> bool {
+        self.iter().any(|issue| issue.needs_version() && matches_wildcard(&issue.test, test))
+    }
+
+    /// The entries with a last day that is over.
+    pub fn over(&self, now: i64) -> impl Iterator<Item = String> {
+        let at = Circumstances { kernel_version: "", now };
+        self.iter()
+            .filter_map(move |issue| Some(format!("{}: {}: {}", issue.place, issue.test, issue.expired(at)?)))
     }
 }
 
@@ -246,13 +364,18 @@ fn parse(path: &Path, text: &str) -> Result<Vec<KnownIssue>, KnownIssuesError> {
         .map_err(|error| invalid(error.span().map_or(0, |span| span.start), error.message()))?;
     let issue = |raw: toml::Spanned<RawIssue>| {
         let at = raw.span().start;
-        let RawIssue { test, variant, reason, link, until } = raw.into_inner();
+        let RawIssue { test, variant, configuration, branch, failure, reason, link, until } =
+            raw.into_inner();
         let until = match until {
             Some(text) => Some((text.parse().map_err(|error| invalid(at, error))?, text)),
             None => None,
         };
         if test.is_empty() || reason.trim().is_empty() {
             return Err(invalid(at, "test and reason must not be empty"));
+        }
+        let empty = |text: &Option<String>| text.as_ref().is_some_and(|text| text.trim().is_empty());
+        if [&configuration, &branch, &failure].into_iter().any(empty) {
+            return Err(invalid(at, "configuration, branch and failure must not be empty"));
         }
         if [Some(&reason), link.as_ref()].into_iter().flatten().any(|text| text.contains(['\n', '\r'])) {
             return Err(invalid(at, "reason and link are one line each"));
@@ -262,7 +385,8 @@ fn parse(path: &Path, text: &str) -> Result<Vec<KnownIssue>, KnownIssuesError> {
         }
         let place = format!("{}:{}", path.display(), line_at(at));
         // As in results: `generic/475` is `generic.475`.
-        Ok(KnownIssue { test: test.replace('/', "."), variant, reason, link, until, place })
+        let test = test.replace('/', ".");
+        Ok(KnownIssue { test, variant, configuration, branch, failure, reason, link, until, place })
     };
     raw.issue.into_iter().map(issue).collect()
 }
@@ -302,7 +426,7 @@ until = "2026-11-30"
         let issues = KnownIssues(parse("k.toml".as_ref(), TEXT).unwrap());
         let file = file("/t".as_ref());
         let found = |subtest: &str, variant, at| {
-            let found = issues.find(&file, &subtest.parse().unwrap(), variant, at);
+            let found = issues.find(&file, &subtest.parse().unwrap(), variant, at).next();
             found.map(|issue| format!("{} at {}", issue.known_failure(), issue.place))
         };
         let log =
@@ -365,10 +489,106 @@ until = "2026-11-30"
         write("tests/fs/xfs/known-issues.toml", "xfs");
         write("tests/fs/ext4/known-issues.toml", "ext4");
         assert_eq!(names(&KnownIssues::load(&file).unwrap()), ["xfs", "all"]);
-        let (all, errors) = KnownIssues::load_all(temp.path());
+        let (all, errors) = KnownIssues::load_all(temp.path(), &KnownIssues::default());
         assert_eq!((names(&all), errors.len()), (vec!["ext4".into(), "xfs".into(), "all".into()], 0));
+        write("tests/fs/known-issues.toml", "fs");
+        let (good, _) = KnownIssues::load_all(temp.path(), &all);
         std::fs::write(temp.path().join("tests/fs/known-issues.toml"), "issue = 1").unwrap();
         assert!(KnownIssues::load(&file).unwrap_err().to_string().contains("known-issues.toml:1: "));
-        assert_eq!(KnownIssues::load_all(temp.path()).1.len(), 1);
+        let (kept, errors) = KnownIssues::load_all(temp.path(), &good);
+        assert_eq!((&kept, errors.len(), kept.iter().count()), (&good, 1, 4), "the last good entries stay");
+        assert_eq!(KnownIssues::load_all(temp.path(), &all).0, all);
+        std::fs::remove_file(temp.path().join("tests/fs/known-issues.toml")).unwrap();
+        assert_eq!(KnownIssues::load_all(temp.path(), &kept).0, all);
+    }
+
+    const JUDGED: &str = r#"
+[[issue]]
+test = "fs.a.*"
+branch = "me/next*"
+configuration = "flavor=kasan"
+failure = "use-after-free in *_write"
+reason = "a bug"
+link = "https://bugs.example.org/7"
+
+[[issue]]
+test = "fs.b.x"
+reason = "over"
+until = "2026-01-01"
+
+[[issue]]
+test = "fs.b.x"
+reason = "old"
+until = "6.12"
+"#;
+
+    fn failed(reason: &str) -> Verdict {
+        Verdict::Failed { reason: reason.into() }
+    }
+
+    fn judged<'a>(test: &'a str, branches: &'a [&'a str]) -> Judged<'a> {
+        Judged {
+            test,
+            variant: "default",
+            configuration: "@ktest_flavor=kasan",
+            branches,
+            crash: None,
+            kernel_version: Some("6.11"),
+            now: NOW,
+        }
+    }
+
+    #[test]
+    fn a_failure_is_known_if_each_condition_is_met() {
+        let issues = KnownIssues(parse("k.toml".as_ref(), JUDGED).unwrap());
+        let of = judged("fs.a.x", &["me/next"]);
+        let found = "KASAN: use-after-free in ext4_write";
+        let known = issues.judge(&of, &failed(found)).unwrap();
+        let reason = format!("known failure: a bug (https://bugs.example.org/7); it failed: {found}");
+        assert_eq!(known, Verdict::NotRun { reason });
+        assert_eq!(issues.judge(&of, &known), None, "it stays known");
+        let crash = Judged { crash: Some("use-after-free in xfs_write"), ..of };
+        assert!(issues.judge(&crash, &failed("the kernel crashed")).is_some());
+        for (why, of, found) in [
+            ("another failure", of, "1 != 2"),
+            ("another configuration", Judged { configuration: "", ..of }, found),
+            ("another branch", Judged { branches: &["me/main"], ..of }, found),
+            ("a commit of another branch as well", Judged { branches: &["me/next", "me/main"], ..of }, found),
+            ("another test", Judged { test: "fs.b.y", ..of }, found),
+        ] {
+            assert_eq!(issues.judge(&of, &failed(found)), None, "{why}");
+            let was =
+                Verdict::NotRun { reason: KnownFailure::verdict_reason(&issues.0[0].known_failure(), found) };
+            assert_eq!(issues.judge(&of, &was), Some(failed(found)), "{why}: no longer known");
+        }
+        for other in [Verdict::Passed, Verdict::NotRun { reason: "no disk".into() }] {
+            assert_eq!(issues.judge(&of, &other), None);
+        }
+    }
+
+    #[test]
+    fn an_entry_that_is_over_is_skipped_and_an_unknown_version_decides_nothing() {
+        let issues = KnownIssues(parse("k.toml".as_ref(), JUDGED).unwrap());
+        let at = |version| Judged { kernel_version: version, ..judged("fs.b.x", &["me/next"]) };
+        let reason =
+            |verdict: Option<Verdict>| verdict.and_then(|verdict| verdict.reason().map(str::to_owned));
+        let old = reason(issues.judge(&at(Some("6.11")), &failed("1"))).unwrap();
+        assert_eq!(old, "known failure: old (until 6.12); it failed: 1");
+        let known = Verdict::NotRun { reason: old };
+        assert_eq!(issues.judge(&at(Some("6.12")), &known), Some(failed("1")));
+        assert_eq!(issues.judge(&at(Some("6.12")), &failed("1")), None);
+        for verdict in [&known, &failed("1")] {
+            assert_eq!(issues.judge(&at(None), verdict), None);
+        }
+        assert!(issues.need_version("fs.b.x") && !issues.need_version("fs.a.x"));
+        assert_eq!(
+            issues.over(NOW).collect::<Vec<_>>(),
+            ["k.toml:10: fs.b.x: until = \"2026-01-01\" is over"]
+        );
+        for part in ["branch", "failure", "configuration"] {
+            let text = format!("[[issue]]\ntest = \"a\"\nreason = \"b\"\n{part} = \" \"\n");
+            let error = parse("k.toml".as_ref(), &text).unwrap_err().to_string();
+            assert_eq!(error, "k.toml:1: configuration, branch and failure must not be empty");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use config::TestGroup;
 use model::{
@@ -9,6 +10,7 @@ use model::{
     StoreKernel, SubtestName, SuiteOrder, TestOrder, TestPath, TrustDomain, TrustScope,
 };
 use spawn::{Cmd, Stream};
+use testfile::known_issues::KnownIssues;
 
 use super::remote::{self, HostCommands};
 use crate::plan::Unit;
@@ -25,6 +27,8 @@ pub struct Tools {
     pub linux_repo: PathBuf,
     /// The tree with the test files in `tests/`.
     pub ktest_dir: PathBuf,
+    /// The known failures of the test files.
+    pub known_issues: Arc<KnownIssues>,
     /// How branches are grouped to share objects, compiler caches and kernels.
     pub trust: TrustScope,
     /// The branches of the trust domain [`TrustDomain::base`].
@@ -106,6 +110,7 @@ pub fn tools(view: &View, ktest: &Path) -> Tools {
         ktest: ktest.into(),
         linux_repo: config.top.linux_repo.clone(),
         ktest_dir: config.top.ktest_dir.clone(),
+        known_issues: Arc::clone(&view.known_issues),
         trust: config.top.trust,
         base_cache: config
             .all_branches()
@@ -201,6 +206,7 @@ mod tests {
             ktest: "/usr/bin/ktest".into(),
             linux_repo: "/srv/linux.git".into(),
             ktest_dir: "/srv/ktest".into(),
+            known_issues: Arc::default(),
             trust: TrustScope::User,
             base_cache: BTreeSet::from([BranchRef::new(&"me".parse().unwrap(), &"base".parse().unwrap())]),
             verify_builds: 50,

@@ -119,6 +119,7 @@ arch = "x86_64"
             branches: [seen("next"), seen("tools")].into(),
             suites: BTreeMap::new(),
             listings: [listing("x", &none), listing("y", &env), listing("z", &none)].into(),
+            known_issues: Arc::default(),
             problems: Vec::new(),
             complete: true,
         }

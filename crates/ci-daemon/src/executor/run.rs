@@ -18,6 +18,7 @@ use model::{
 use results::notes::{BuildNote, Note};
 use results::{TestParts, VerdictRecord, Writer};
 use spawn::{Child, Exit, SpawnError, lines};
+use testfile::known_issues::KnownIssues;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle};
 
@@ -26,6 +27,7 @@ use super::command::{Place, Tools, ktest_run};
 use super::live::LiveLog;
 use super::neighbors::{Neighbors, Stay};
 use super::publish::of_runner;
+use crate::known_failures::judge_job;
 use crate::missing_kernels;
 use crate::plan::PlannedJob;
 use fsx::clock::unix_seconds as now;
@@ -438,9 +440,18 @@ impl<'a> BatchRun<'a> {
         }
     }
 
+    /// The known failures, and the repository with the versions of kernels.
+    fn known_issues(&self) -> (Arc<KnownIssues>, PathBuf) {
+        let tools = self.slot.tools.borrow();
+        (Arc::clone(&tools.known_issues), tools.linux_repo.clone())
+    }
+
     /// Makes the verdict durable, then reports the job as done.
-    async fn record(&mut self, reported: ReportedVerdict) -> results::Result<()> {
+    async fn record(&mut self, mut reported: ReportedVerdict) -> results::Result<()> {
         let job = &self.batch.jobs[reported.job];
+        let (issues, linux_repo) = self.known_issues();
+        let crash = reported.crash.as_deref();
+        reported.verdict = judge_job(&issues, &linux_repo, &job.payload, crash, reported.verdict).await;
         let (key, alone) = (job.payload.key.clone(), self.is_alone());
         let duration = Duration::from_millis(reported.duration_ms);
         let started = now().saturating_sub(i64::try_from(duration.as_secs()).unwrap_or(0));

@@ -1,24 +1,23 @@
-//! `ci-daemon check`: known failures that have no effect any longer, and those that pass.
+//! `ci-daemon check`: known failures that have no effect any longer, those that pass, and those that no test has.
 
 use std::collections::BTreeSet;
 
 use config::{Branch, Config};
 use gitio::Repo;
 use model::{ResultKey, Status};
-use results::{CommitResults, Reader};
-use testfile::known_issues::{Circumstances, KnownIssue, KnownIssues, oldest, variant_of, version_of_source};
+use results::{CommitResults, Reader, TestEntry};
+use testfile::known_issues::{Circumstances, KnownIssue, KnownIssues, oldest, variant_of};
 
+use crate::known_failures::{entries_about, units_by_prefix, version_of};
 use crate::plan::{Unit, units_of};
 
 /// The number of newest commits of a branch among which one with results is looked for.
 const NEWEST: usize = 50;
-/// The maximum size of the Makefile of a kernel.
-const MAKEFILE_MAX: usize = 1 << 20;
 
 /// Lists the files that are not valid, the entries that are over, and those with tests that pass. Reads the published
 /// results, and the kernel version of the tips in `linux_repo`. `now` is in Unix seconds.
 pub async fn problems(config: &Config, now: i64) -> Vec<String> {
-    let (issues, errors) = KnownIssues::load_all(&config.top.ktest_dir);
+    let (issues, errors) = KnownIssues::load_all(&config.top.ktest_dir, &KnownIssues::default());
     let mut problems: Vec<String> = errors.iter().map(ToString::to_string).collect();
     if issues.iter().next().is_none() {
         return problems;
@@ -28,7 +27,19 @@ pub async fn problems(config: &Config, now: i64) -> Vec<String> {
     let over = issues.iter().filter_map(|issue| Some((issue, issue.expired(at)?)));
     problems.extend(over.map(|(issue, why)| format!("{}: {}: {why}", issue.place, issue.test)));
     if let Ok(reader) = Reader::open(&config.top.output_dir) {
-        problems.extend(passing(config, &issues, &reader));
+        let passing = passing(config, &issues, &reader);
+        let is_listed = |issue: &&KnownIssue| {
+            passing.iter().any(|problem| problem.starts_with(&format!("{}: ", issue.place)))
+        };
+        let unused = unused(config, &issues, &reader);
+        let unused = unused.into_iter().filter(|issue| issue.expired(at).is_none() && !is_listed(issue));
+        problems.extend(unused.map(|issue| {
+            format!(
+                "{}: {}: no such failure at the newest {NEWEST} commits of a branch",
+                issue.place, issue.test
+            )
+        }));
+        problems.extend(passing);
     }
     problems
 }
@@ -40,8 +51,7 @@ async fn oldest_version(config: &Config) -> Option<String> {
     let mut versions = Vec::new();
     for branch in config.all_branches().filter(|branch| branch.repo.is_linux()) {
         let tip = repo.resolve(&branch.local_ref()).ok()?;
-        let makefile = repo.file(&tip, "Makefile", MAKEFILE_MAX).await.ok()?;
-        versions.push(version_of_source(&String::from_utf8_lossy(&makefile))?);
+        versions.push(version_of(&config.top.linux_repo, &tip).await?);
     }
     oldest(versions)
 }
@@ -62,6 +72,22 @@ fn passing(config: &Config, issues: &KnownIssues, reader: &Reader) -> BTreeSet<S
         }
     }
     found
+}
+
+/// The entries that are about no failure at the newest tested commits of the branches.
+fn unused<'a>(config: &Config, issues: &'a KnownIssues, reader: &Reader) -> Vec<&'a KnownIssue> {
+    let mut used = BTreeSet::new();
+    for branch in config.all_branches() {
+        let units = units_by_prefix(std::iter::once(branch), config);
+        let name = branch.name.to_string();
+        let commits = reader.branch(&branch.name).ok().flatten().unwrap_or_default();
+        let newest = commits.into_iter().filter(|entry| entry.counts.total() > 0).take(NEWEST);
+        for results in newest.filter_map(|entry| reader.commit(&entry.commit).ok().flatten()) {
+            let about = |entry: &TestEntry| entries_about(issues, &[&name], &units, entry);
+            used.extend(results.entries.iter().flat_map(about));
+        }
+    }
+    issues.iter().filter(|issue| !used.contains(issue.place.as_str())).collect()
 }
 
 fn newest_results(reader: &Reader, branch: &Branch) -> Option<CommitResults> {
@@ -123,6 +149,13 @@ until = "2026-01-01"
 test = "fs.a.old"
 reason = "is fixed"
 until = "6.12"
+[[issue]]
+test = "fs.a.old"
+failure = "1"
+reason = "has another reason"
+[[issue]]
+test = "fs.gone.*"
+reason = "is gone"
 "#;
 
     async fn record(writer: &Writer, commit: &CommitId, key: &str, verdict: Verdict) {
@@ -134,7 +167,7 @@ until = "6.12"
     async fn results(out: &Path, commit: &CommitId) {
         let writer = Writer::open(out).unwrap();
         writer.set_branch(&"kmo/next".parse().unwrap(), vec![(commit.clone(), "one".into())]).await.unwrap();
-        let known = || Verdict::NotRun { reason: "known failure: no space".into() };
+        let known = || Verdict::NotRun { reason: "known failure: no space; it failed: 1".into() };
         record(&writer, commit, "fs.a.fixed", Verdict::Passed).await;
         record(&writer, commit, "fs.a.old", known()).await;
         record(&writer, commit, "fs.a@ktest_xfstests_variant=1k.fixed", known()).await;
@@ -165,10 +198,11 @@ until = "6.12"
         let day = "F:10: fs.a.old: until = \"2026-01-01\" is over";
         let passes = format!("F:2: fs.a.fixed: passes on kmo/next at {}", new.short());
         linux.git(&["update-ref", "refs/ktest/kmo/next", old.as_str()]);
-        assert_eq!(shown(problems(&config, NOW).await), [day, &passes]);
+        let gone = "F:22: fs.gone.*: no such failure at the newest 50 commits of a branch";
+        assert_eq!(shown(problems(&config, NOW).await), [day, gone, &passes]);
         linux.git(&["update-ref", "refs/ktest/kmo/next", new.as_str()]);
         let kernel = "F:14: fs.a.old: until = \"6.12\" is over";
-        assert_eq!(shown(problems(&config, NOW).await), [day, kernel, &passes]);
+        assert_eq!(shown(problems(&config, NOW).await), [day, kernel, gone, &passes]);
         std::fs::write(dir.join("known-issues.toml"), "[[issue]]\n").unwrap();
         assert_eq!(shown(problems(&config, NOW).await), ["F:1: missing field `test`"]);
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use config::{Config, ConfigError};
 use model::{BranchRef, SubtestName, SuiteName};
+use testfile::known_issues::KnownIssues;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -14,6 +15,7 @@ use super::branches::{FetchedBranch, Watcher};
 use super::listing::{ListedFile, Listings};
 use super::settings::Settings;
 use super::suites::FetchedSuite;
+use crate::known_failures::LoadedIssues;
 use fsx::clock::unix_seconds as now;
 
 /// How long a cycle waits for slow remotes. Branches that are fetched later are sent in another view.
@@ -30,6 +32,8 @@ pub struct View {
     pub suites: BTreeMap<SuiteName, FetchedSuite>,
     /// The subtests of the test files.
     pub listings: HashMap<ListedFile, Arc<[SubtestName]>>,
+    /// The known failures of the test files.
+    pub known_issues: Arc<KnownIssues>,
     /// The problems of the configuration and the test files, and the branches that were left out.
     pub problems: Vec<String>,
     /// Whether all fetches of this cycle have ended.
@@ -55,6 +59,7 @@ pub struct FetchLoop {
     settings: Settings,
     watcher: Watcher,
     listings: Listings,
+    known_issues: LoadedIssues,
 }
 
 impl FetchLoop {
@@ -62,7 +67,12 @@ impl FetchLoop {
     pub fn new(config: &Path, store: &Path) -> Result<Self, ConfigError> {
         let settings = Settings::load(config)?;
         let store = settings.config().top.output_dir.join(store);
-        Ok(Self { settings, watcher: Watcher::default(), listings: Listings::load(&store) })
+        Ok(Self {
+            settings,
+            watcher: Watcher::default(),
+            listings: Listings::load(&store),
+            known_issues: LoadedIssues::default(),
+        })
     }
 
     /// The configuration in force.
@@ -94,7 +104,9 @@ impl FetchLoop {
         let suites = self.watcher.suites().clone();
         let sources = suites.values().map(|suite| suite.source.clone()).collect();
         self.listings.refresh(&config.top.ktest_dir, sources, &wanted(&config), now()).await;
+        self.known_issues.refresh(&config.top.ktest_dir, now()).await;
         let mut problems = self.settings.problems().to_vec();
+        problems.extend(self.known_issues.problems.iter().cloned());
         problems.extend(self.listings.problems());
         let branches = self.watcher.branches();
         let legacy = |(name, branch): (&BranchRef, &FetchedBranch)| {
@@ -105,6 +117,7 @@ impl FetchLoop {
             branches: self.watcher.branches().clone(),
             suites,
             listings: self.listings.all(),
+            known_issues: Arc::clone(&self.known_issues.issues),
             complete: self.watcher.is_idle(),
             problems,
             config,

@@ -6,6 +6,7 @@ mod chaos;
 mod daemon;
 mod hung;
 mod inherit;
+mod known;
 mod load;
 mod options;
 mod pushes;

@@ -12,7 +12,8 @@ use super::build_lines::{Banner, BuildPosition};
 use super::eta::Estimator;
 use super::range_diff::{EarlierVersion, earlier_version};
 use super::testlist::{
-    Addresses, BranchPosition, Group, Section, first_bads, groups, groups_heading, sections, test_line,
+    Addresses, BranchPosition, Group, Section, first_bads, groups, groups_heading, is_known, sections,
+    test_line,
 };
 use super::{CommitLink, Context, coverage, suspicious};
 use crate::filter::Filter;
@@ -205,7 +206,8 @@ fn listed_and_folded<'a>(
     if route.status.is_some() || chosen.len() <= ROWS_MAX {
         return (chosen, Vec::new());
     }
-    let quiet = |entry: &TestEntry| matches!(entry.status(), Status::Passed | Status::NotRun);
+    let quiet =
+        |entry: &TestEntry| matches!(entry.status(), Status::Passed | Status::NotRun) && !is_known(entry);
     chosen.into_iter().partition(|entry| !quiet(entry))
 }
 

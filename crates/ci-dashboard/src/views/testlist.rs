@@ -10,7 +10,7 @@ use results::{BranchEntry, TestEntry};
 use super::commit_link::unname_repeated;
 use super::{CommitLink, Context, prefix_pattern};
 use crate::http::Encoded;
-use crate::page::{CountItem, Took, beyond_crash, count_items, cut, urgency};
+use crate::page::{CountItem, Plural as _, Took, beyond_crash, count_items, cut, urgency};
 use crate::route::{BranchRef, CommitRoute};
 
 /// The maximum length of a reason in a list, in bytes.
@@ -32,6 +32,8 @@ pub(super) struct TestLine {
     pub(super) rate: String,
     pub(super) crash: String,
     pub(super) reason: String,
+    /// The report of a known failure; `None` if it is not known.
+    pub(super) known: Option<String>,
     pub(super) first_bad: Option<CommitLink>,
     pub(super) last_good: Option<CommitLink>,
     pub(super) first_bad_note: &'static str,
@@ -111,11 +113,11 @@ pub(super) fn sections(
     line: impl Fn(&TestEntry) -> TestLine,
 ) -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
-    let mut kinds: BTreeMap<usize, Vec<&TestEntry>> = BTreeMap::new();
+    let mut kinds: BTreeMap<(usize, bool), Vec<&TestEntry>> = BTreeMap::new();
     for entry in shown {
-        kinds.entry(urgency(entry.status())).or_default().push(entry);
+        kinds.entry((urgency(entry.status()), !is_known(entry))).or_default().push(entry);
     }
-    for (_, entries) in kinds {
+    for ((_, is_not_known), entries) in kinds {
         let status = entries[0].status();
         let mut rows: Vec<TestLine> = entries.iter().map(|entry| line(entry)).collect();
         rows.sort_by_key(|row| !row.new);
@@ -130,13 +132,21 @@ pub(super) fn sections(
             _ => String::new(),
         };
         sections.push(Section {
-            heading: format!("{} {}", entries.len(), status.label().to_lowercase()),
+            heading: match is_not_known {
+                true => format!("{} {}", entries.len(), status.label().to_lowercase()),
+                false => entries.len().plural("known failure").to_string(),
+            },
             note,
             is_failed: status == Status::Failed,
             rows,
         });
     }
     sections
+}
+
+/// Whether a test failed as an entry of a file `known-issues.toml` says.
+pub(super) fn is_known(entry: &TestEntry) -> bool {
+    entry.decisive.known_issue().is_some()
 }
 
 /// Removes a reason that is equal to the previous one: a single cause often prevents many tests from running.
@@ -161,7 +171,7 @@ pub(super) fn test_line(
     let links = context.links();
     let key = entry.key.as_str();
     let (file, subtest) = context.tests.split(key);
-    let stretch = first_bads.get(key);
+    let (stretch, known) = (first_bads.get(key), entry.decisive.known_issue());
     let older = |place: &BranchPosition, rows: usize| {
         let at = place.entries.get(place.row + rows)?;
         Some(CommitLink::listed(context, &place.at, at))
@@ -183,10 +193,14 @@ pub(super) fn test_line(
         new,
         rate: rate(entry),
         crash: cut(entry.decisive.crash.as_deref().unwrap_or(""), REASON_MAX),
-        reason: cut(
-            beyond_crash(entry.decisive.reason.as_deref(), entry.decisive.crash.as_deref()),
-            REASON_MAX,
-        ),
+        reason: match &known {
+            Some(known) => cut(&known.without_link(entry.decisive.reason.as_deref()), REASON_MAX),
+            None => cut(
+                beyond_crash(entry.decisive.reason.as_deref(), entry.decisive.crash.as_deref()),
+                REASON_MAX,
+            ),
+        },
+        known: known.map(|known| known.link.unwrap_or_default()),
         first_bad,
         last_good,
         first_bad_note: match stretch {

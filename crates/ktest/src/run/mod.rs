@@ -53,7 +53,7 @@ pub use summary::Summary;
 pub async fn run(request: &RunRequest, reporter: &mut Reporter) -> Result<Summary, RunError> {
     let listed = Listed::new(request, reporter).await?;
     believe::check(request, &listed.all())?;
-    let known = Known::load(&listed.file, &listed.subtests, &listed.host_env).map_err(known_issues_error)?;
+    let known = known_failures(request, &listed, reporter)?;
     let (test, all, commit) = (listed.file.test.clone(), listed.all(), request.kernel.commit());
     reporter.event(Event::RunStarted { test: test.clone(), subtests: all.clone(), commit });
     let mut results =
@@ -74,6 +74,21 @@ pub async fn run(request: &RunRequest, reporter: &mut Reporter) -> Result<Summar
         }
     }
     Ok(results.finish())
+}
+
+/// The known failures of the subtests. An error of their file does not stop a farm, which keeps the last good entries.
+fn known_failures(
+    request: &RunRequest,
+    listed: &Listed<'_>,
+    reporter: &mut Reporter,
+) -> Result<Known, RunError> {
+    match Known::load(&listed.file, &listed.subtests, &listed.host_env) {
+        Err(error) if request.for_farm() => {
+            reporter.note(&format!("known failures are not used: {error}"));
+            Ok(Known::default())
+        }
+        loaded => loaded.map_err(known_issues_error),
+    }
 }
 
 /// What a file of known failures contains is an error of its author, but not that it cannot be read.

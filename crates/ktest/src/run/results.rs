@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{ArtifactName, Conditions, Event, KNOWN_FAILURE, KnownFailure, SubtestName, Verdict};
-use testfile::known_issues::{self, Circumstances, KnownIssues, KnownIssuesError};
+use model::{ArtifactName, Conditions, Event, KNOWN_FAILURE, SubtestName, Verdict};
+use testfile::known_issues::{self, Circumstances, KnownIssue, KnownIssues, KnownIssuesError};
 use testfile::{HostEnv, TestFile};
 use vm::supervise::FinishedSubtest;
 
@@ -15,9 +15,9 @@ use super::summary::Summary;
 use crate::out::{Keep, Out};
 use crate::report::Reporter;
 
-/// The subtests of a run that are known to fail, each with its entry and the place of it.
+/// The subtests of a run that are known to fail, each with its entries.
 #[derive(Debug, Default)]
-pub(super) struct Known(BTreeMap<SubtestName, (KnownFailure, String)>);
+pub(super) struct Known(BTreeMap<SubtestName, Vec<KnownIssue>>);
 
 impl Known {
     /// The entries in effect for these subtests. Reads the disk.
@@ -29,22 +29,25 @@ impl Known {
         let issues = KnownIssues::load(file)?;
         let at = Circumstances { kernel_version: &env.kernel_version, now: fsx::clock::unix_seconds() };
         let variant = known_issues::variant_of(env.env.iter().map(|(name, value)| (&**name, &**value)));
-        let known = subtests.iter().filter_map(|subtest| {
-            let issue = issues.find(file, subtest, variant, at)?;
-            Some((subtest.clone(), (issue.known_failure(), issue.place.clone())))
-        });
-        Ok(Self(known.collect()))
+        let found = |subtest| issues.find(file, subtest, variant, at).cloned().collect();
+        Ok(Self(subtests.iter().map(|subtest| (subtest.clone(), found(subtest))).collect()))
     }
 
     /// A known failure is Not run. Returns a note for the log.
-    fn apply(&self, subtest: &SubtestName, verdict: &mut Verdict) -> Option<String> {
-        let (known, place) = self.0.get(subtest)?;
-        match verdict {
+    fn apply(&self, finished: &mut FinishedSubtest) -> Option<String> {
+        let issues = self.0.get(&finished.subtest)?;
+        match &finished.verdict {
             Verdict::Failed { reason: found } => {
-                *verdict = Verdict::NotRun { reason: known.verdict_reason(found) };
-                Some(format!("{KNOWN_FAILURE}{known} ({place})"))
+                let issue = issues.iter().find(|issue| issue.is_failure(found, finished.crash.as_deref()))?;
+                let (known, place) = (issue.known_failure(), &issue.place);
+                let note = format!("{KNOWN_FAILURE}{known} ({place})");
+                finished.verdict = Verdict::NotRun { reason: known.verdict_reason(found) };
+                Some(note)
             }
-            Verdict::Passed => Some(format!("it passes, but {place} has it as a known failure: {known}")),
+            Verdict::Passed => issues.first().map(|issue| {
+                let (place, known) = (&issue.place, issue.known_failure());
+                format!("it passes, but {place} has it as a known failure: {known}")
+            }),
             Verdict::NotRun { .. } | Verdict::FailedToRun { .. } => None,
         }
     }
@@ -81,7 +84,7 @@ impl<'a> Results<'a> {
     ) -> Result<(), RunError> {
         let mut notes = self.collect(&finished);
         notes.extend(self.conditions.suite.iter().map(|suite| format!("suite: {suite}")));
-        notes.extend(self.known.apply(&finished.subtest, &mut finished.verdict));
+        notes.extend(self.known.apply(&mut finished));
         before_last_line(&mut finished.log, &notes);
         self.out.finished(&finished)?;
         let FinishedSubtest { subtest, verdict, duration, crash, .. } = finished;
@@ -185,9 +188,14 @@ mod tests {
             Known::load(&file, &subtests, &env).unwrap()
         };
         let failed = || Verdict::Failed { reason: "1 != 2".into() };
-        let apply = |known: &Known, at: usize, mut verdict: Verdict| {
-            let note = known.apply(&subtests[at], &mut verdict);
-            (verdict, note.is_some())
+        let finished = |at: usize, verdict: Verdict| {
+            let subtest: SubtestName = subtests[at].clone();
+            FinishedSubtest { subtest, verdict, duration: Duration::ZERO, crash: None, log: Vec::new() }
+        };
+        let apply = |known: &Known, at: usize, verdict: Verdict| {
+            let mut finished = finished(at, verdict);
+            let note = known.apply(&mut finished);
+            (finished.verdict, note.is_some())
         };
         let old = known("1k", "6.11.3");
         let reason = "known failure: a bug (https://bugs.example.org/7, until 6.12); it failed: 1 != 2";
@@ -199,16 +207,21 @@ mod tests {
         for known in [known("1k", "6.12.0"), known("", "6.11")] {
             assert_eq!(apply(&known, 0, failed()), (failed(), false));
         }
+        let issues = "[[issue]]\ntest = \"fs.x.*\"\nfailure = \"1 != *\"\nreason = \"a bug\"\n";
+        std::fs::write(file.path.with_file_name("known-issues.toml"), issues).unwrap();
+        let of_failure = known("", "6.11");
+        assert!(apply(&of_failure, 0, failed()).1);
+        let other = || Verdict::Failed { reason: "2 != 3".into() };
+        assert_eq!(apply(&of_failure, 0, other()), (other(), false), "another failure of the test");
         let mut reporter = Reporter::new(Style::Silent);
         let out = Out::create(&dir.path().join("out"), &file.test, &subtests).unwrap();
         let mut results = Results::new(out, &mut reporter, false);
         results.set_known(old);
         let suite = format!("xfstests {}", "0123".repeat(10));
         results.conditions.suite = Some(suite.parse().unwrap());
-        for (subtest, verdict) in subtests.iter().cloned().zip([failed(), Verdict::Passed]) {
+        for (at, verdict) in [failed(), Verdict::Passed].into_iter().enumerate() {
             let log = b"the first line\nthe last line\n".to_vec();
-            let finished = FinishedSubtest { subtest, verdict, duration: Duration::ZERO, crash: None, log };
-            results.verdict(finished, None).unwrap();
+            results.verdict(FinishedSubtest { log, ..finished(at, verdict) }, None).unwrap();
         }
         let summary = results.finish();
         assert_eq!((summary.exit_code(), summary.count(model::Status::NotRun)), (0, 1));

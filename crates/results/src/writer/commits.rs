@@ -171,7 +171,7 @@ impl Commits {
         let key = match record {
             Record::Message { .. } => None,
             Record::Verdict(verdict) => Some(&verdict.key),
-            Record::Log { key, .. } => Some(key),
+            Record::Log { key, .. } | Record::Judgement { key, .. } => Some(key),
         };
         let undo = match key {
             None => Undo::Message(state.message.clone()),
@@ -218,6 +218,9 @@ impl Commits {
         self.unpublished.insert(commit.clone(), number);
         let Some(loaded) = self.loaded.get_mut(commit) else { return };
         loaded.dirty = true;
+        if let (Record::Judgement { key, .. }, Some(Change { effect: Some(_), .. })) = (record, change) {
+            loaded.touched.entry(key.clone()).or_default();
+        }
         let (Record::Verdict(verdict), Some(change)) = (record, change) else { return };
         if change.effect.is_some_and(|effect| effect.changed) {
             // The logs of other attempts get another place.
@@ -411,6 +414,7 @@ fn add(
         Record::Log { key, attempt, full, bytes, .. } => {
             return batch.log(commit, key, *attempt, *full, *bytes);
         }
+        Record::Judgement { key, .. } => return decided(batch, entry, (commit, key), effect),
         Record::Verdict(verdict) => verdict,
     };
     if let Some(parts) = &verdict.parts {
@@ -419,10 +423,21 @@ fn add(
     if let Some(domain) = &verdict.domain {
         batch.tested(commit, domain)?;
     }
-    if let (Some(entry), Some(Effect { recorded, .. })) = (entry, effect)
-        && let Some(attempt) = entry.attempt(recorded.attempt)
-    {
-        batch.attempt(commit, &verdict.key, attempt, recorded.decisive)?;
+    decided(batch, entry, (commit, &verdict.key), effect)
+}
+
+/// Writes the attempt that a record added or changed.
+fn decided(
+    batch: &mut Batch<'_>,
+    entry: Option<&TestEntry>,
+    (commit, key): (&CommitId, &ResultKey),
+    effect: Option<Effect>,
+) -> rusqlite::Result<()> {
+    match (entry, effect) {
+        (Some(entry), Some(Effect { recorded, .. })) => match entry.attempt(recorded.attempt) {
+            Some(attempt) => batch.attempt(commit, key, attempt, recorded.decisive),
+            None => Ok(()),
+        },
+        _ => Ok(()),
     }
-    Ok(())
 }

@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
-use model::{BranchRef, CommitId, HostName, ResultKey, Status, StatusSnapshot};
+use model::{BranchRef, CommitId, HostName, ResultKey, Status, StatusSnapshot, Verdict};
 use tokio::sync::oneshot;
 
 use crate::branch_file;
@@ -209,6 +209,19 @@ impl Writer {
     pub async fn record(&self, record: VerdictRecord) -> Result<Recorded> {
         let recorded = self.ask(|reply| Command::Record(Record::Verdict(record.cut().into()), reply)).await?;
         recorded.ok_or(Error::Closed)
+    }
+
+    /// Replaces the verdict of the decisive attempt of a test that ran, if the attempt is still this one. Returns whether it did.
+    /// The attempt keeps everything else.
+    pub async fn judge(
+        &self,
+        commit: &CommitId,
+        key: &ResultKey,
+        attempt: u32,
+        verdict: Verdict,
+    ) -> Result<bool> {
+        let record = Record::Judgement { commit: commit.clone(), key: key.clone(), attempt, verdict };
+        self.ask(|reply| Command::Record(record, reply)).await.map(|recorded| recorded.is_some())
     }
 
     /// Marks tests as running since `started` (Unix seconds). Tests with a verdict keep it. The mark is not durable:

@@ -63,6 +63,10 @@ config-cpus() {
     _ktest_number config-cpus "${1:-}"
     ktest_cpus=$1
 }
+# The farm reads the owner from the text of the test file: one quoted text in one line.
+config-owner() {
+    [[ $# == 1 && -n $1 && $1 != *[[:cntrl:]]* ]] || _ktest_die "config-owner: expected one text, for example \"Name <mail>\""
+}
 config-timeout() {
     _ktest_number config-timeout "${1:-}"
     ktest_timeout=$1

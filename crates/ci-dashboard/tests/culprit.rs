@@ -106,3 +106,35 @@ fn the_json_of_a_failure_has_the_first_bad_commit() {
     let filtered = json(&format!("/ci?user=mira&branch=next&commit={newest}&test=other&format=json"));
     assert!(filtered.get("since").is_none(), "{filtered}");
 }
+
+#[test]
+fn owners_are_on_the_page_of_a_test_and_in_json() {
+    let commit = commit_id("one");
+    let farm = Farm::with(|fixture| {
+        fixture.branch("mira", "next", &[(commit.clone(), "one".into())]);
+        for (key, verdict) in [
+            ("fs.a.bad", Verdict::Failed { reason: "1".into() }),
+            ("fs.a.good", Verdict::Passed),
+            ("b.bad", Verdict::Passed),
+        ] {
+            fixture.test(TestResult::new(&commit, key, verdict, 10));
+        }
+    });
+    let page = || farm.get(&format!("/c/{commit}/fs.a.bad/"));
+    let json = |address: &str| -> serde_json::Value { serde_json::from_str(&farm.get(address)).unwrap() };
+    assert!(!page().contains("<span>owner"));
+    let write = |text: &str| std::fs::write(farm.path().join("owners.json"), text).unwrap();
+    write(r#"{"fs/a":["<b>Mira</b> <mira@example.org>","Ö"]}"#);
+    let shown =
+        "<span>owner <bdi>&#60;b&#62;Mira&#60;/b&#62; &#60;mira@example.org&#62;</bdi>, <bdi>Ö</bdi></span>";
+    assert!(page().contains(shown), "{}", page());
+    let owners = serde_json::json!(["<b>Mira</b> <mira@example.org>", "Ö"]);
+    assert_eq!(json(&format!("/c/{commit}/fs.a.bad/?format=json"))["owners"], owners);
+    let of_commit = json(&format!("/c/{commit}/?format=json"))["owners"].take();
+    assert_eq!(of_commit, serde_json::json!([{"owners": owners, "tests": ["fs.a.bad"]}]));
+    // A damaged file hides the owners only.
+    for text in ["{", r#"{"fs/a":["a\u001bb"]}"#] {
+        write(text);
+        assert!(page().contains("fs.a.") && !page().contains("<span>owner"));
+    }
+}

@@ -102,3 +102,21 @@ fn a_failure_ends_the_wait_when_it_is_confirmed() {
     assert_eq!(wait("--limit 1ms"), Ok(1));
     fixture.finish();
 }
+
+#[test]
+fn the_owners_of_failed_tests_are_shown() {
+    let dir = results();
+    let base = commit_id("commit 40");
+    let fixture = ResultsFixture::new(dir.path());
+    fixture.test(TestResult::new(&base, STEADY, Verdict::Failed { reason: "1".into() }, 900));
+    fixture.test(TestResult::new(&base, FLAKY, Verdict::Passed, 900));
+    fixture.finish();
+    std::fs::write(dir.path().join("owners.json"), r#"{"fs/ext4/basic":["Mira <mira@example.org>","Ö"]}"#)
+        .unwrap();
+    let (_, text) = run(&dir, &format!("show {base}"));
+    assert!(text.contains("  owner of fs.ext4.basic.steady: Mira <mira@example.org>, Ö\n"), "{text}");
+    let (_, json) = run(&dir, &format!("show {base} --json"));
+    let view: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(view["owners"][0]["tests"], serde_json::json!([STEADY]), "{view}");
+    assert!(!run(&dir, &format!("show {base} --test flaky")).1.contains("owner of"));
+}

@@ -64,6 +64,7 @@ fn the_library_has_every_function() {
         "config-mem",
         "config-cpus",
         "config-timeout",
+        "config-owner",
         "config-timeout-multiplier",
         "config-mem-multiplier",
         "config-scratch-devs",

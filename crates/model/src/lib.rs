@@ -19,6 +19,7 @@ pub mod kernel_name;
 pub mod known_failure;
 pub mod marker;
 pub mod names;
+pub mod owner;
 pub mod package_repo;
 pub mod run_order;
 pub mod share;
@@ -47,6 +48,7 @@ pub use names::{
     ArtifactName, CommitId, Env, HostName, KernelId, NameError, PackageName, ResultKey, StoreKernel,
     SubtestName, TestPath,
 };
+pub use owner::{Owner, OwnerError};
 pub use package_repo::{PackageRepo, RepoFormat, RepoKernel};
 pub use run_order::{AccelChoice, EnvVar, RunOrder, TestOrder};
 pub use share::Share;

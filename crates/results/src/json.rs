@@ -6,12 +6,14 @@
 use std::fmt;
 
 use belief::{FailureRate, FixClaim, FixState, HostClass};
-use model::{BranchName, CommitId, Conditions, KnownFailure, Status, StatusSnapshot, UserName};
+use model::{BranchName, CommitId, Conditions, KnownFailure, Owner, Status, StatusSnapshot, UserName};
 use serde::{Deserialize, Serialize};
 
 mod listing;
+mod owners;
 
 pub use self::listing::{BuildRow, CommitRow, FailedKernelRow};
+pub use self::owners::OwnersRow;
 use crate::flaky::FlakyEntry;
 use crate::types::{
     Attempt, Authorship, BranchEntry, CommitResults, HistoryEntry, TestEntry, duration, millis_of,
@@ -47,6 +49,9 @@ pub struct CommitView {
     /// The kernels that do not build; absent if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<BuildRow>,
+    /// The owners of the failed tests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owners: Vec<OwnersRow>,
 }
 
 /// A commit of a listing, without results.
@@ -117,6 +122,7 @@ impl CommitView {
             suspicious: Vec::new(),
             since: Vec::new(),
             build: None,
+            owners: Vec::new(),
         }
     }
 
@@ -544,6 +550,9 @@ pub struct TestView {
     /// The other branches at whose newest tested commit it fails.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also_fails_in: Vec<BranchTipRow>,
+    /// The owners of its test file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owners: Vec<Owner>,
 }
 
 /// The view of the workers, which is the status snapshot.

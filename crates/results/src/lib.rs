@@ -25,6 +25,7 @@ pub mod json;
 pub mod layout;
 mod logs;
 pub mod notes;
+pub mod owners;
 mod pack_header;
 mod packs;
 mod peek;

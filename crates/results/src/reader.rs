@@ -20,6 +20,7 @@ use crate::json::ArtifactRow;
 use crate::layout::{self, Layout, LogKind};
 use crate::logs::Log;
 use crate::notes::StoredBuild;
+use crate::owners::Owners;
 use crate::packs::{PackedFile, StoredFile};
 use crate::tree;
 use crate::types::{BranchEntry, CommitResults, RecentRun, TestDuration, TestEntry};
@@ -451,6 +452,11 @@ impl Reader {
     #[must_use]
     pub fn builds(&self, commit: &CommitId) -> Vec<StoredBuild> {
         self.database.query(|connection| db::builds(connection, commit)).unwrap_or_default()
+    }
+
+    /// The owners of the test files.
+    pub fn owners(&self) -> Result<Owners> {
+        Owners::read(self.layout.dir())
     }
 
     /// The status snapshot; `None` if no daemon has run here yet.

@@ -12,6 +12,7 @@ pub mod declare;
 mod deps_cache;
 mod find;
 pub mod known_issues;
+pub mod owners;
 pub mod suites;
 mod trust;
 

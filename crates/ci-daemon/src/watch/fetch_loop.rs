@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::branches::{FetchedBranch, Watcher};
 use super::listing::{ListedFile, Listings};
+use super::owners::PublishedOwners;
 use super::settings::Settings;
 use super::suites::FetchedSuite;
 use crate::known_failures::LoadedIssues;
@@ -60,6 +61,7 @@ pub struct FetchLoop {
     watcher: Watcher,
     listings: Listings,
     known_issues: LoadedIssues,
+    owners: PublishedOwners,
 }
 
 impl FetchLoop {
@@ -72,6 +74,7 @@ impl FetchLoop {
             watcher: Watcher::default(),
             listings: Listings::load(&store),
             known_issues: LoadedIssues::default(),
+            owners: PublishedOwners::default(),
         })
     }
 
@@ -105,7 +108,10 @@ impl FetchLoop {
         let sources = suites.values().map(|suite| suite.source.clone()).collect();
         self.listings.refresh(&config.top.ktest_dir, sources, &wanted(&config), now()).await;
         self.known_issues.refresh(&config.top.ktest_dir, now()).await;
+        let tests = wanted(&config).into_iter().map(|(test, _)| test).collect();
+        self.owners.refresh(&config.top.ktest_dir, &config.top.output_dir, tests).await;
         let mut problems = self.settings.problems().to_vec();
+        problems.extend(self.owners.problems.iter().cloned());
         problems.extend(self.known_issues.problems.iter().cloned());
         problems.extend(self.listings.problems());
         let branches = self.watcher.branches();

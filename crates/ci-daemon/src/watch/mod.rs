@@ -7,6 +7,7 @@ pub mod fetch_loop;
 pub mod hook;
 pub mod listing;
 pub mod local;
+mod owners;
 mod schedule;
 pub mod settings;
 pub mod suites;

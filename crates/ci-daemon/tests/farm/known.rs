@@ -1,4 +1,5 @@
-//! Known failures: entries of `known-issues.toml` apply to verdicts that are recorded, and to recorded ones.
+//! Known failures: entries of `known-issues.toml` apply to verdicts that are recorded, and to recorded ones. Owners of test
+//! files.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -70,6 +71,25 @@ fn entries_apply_to_new_and_recorded_verdicts_until_they_are_removed() {
     farm.once();
     assert_eq!(entry(&farm, &commit, "t.one.b"), failed);
     assert_eq!(counts(&farm), before);
+}
+
+#[test]
+fn the_owners_of_test_files_are_published() {
+    let farm = Farm::new();
+    let script = "#!/bin/bash\n[[ $1 = list-tests ]] && echo a b c\nexit 0\nconfig-owner \"Mira <mira@example.org>\"\nconfig-owner $USER\n";
+    std::fs::write(farm.path("kt/tests/t/one.ktest"), script).unwrap();
+    farm.commit("base", "");
+    farm.once();
+    let owners = farm.reader().owners().unwrap();
+    let of = |key: &str| owners.of(&key.parse().unwrap()).iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!((of("t.one.a"), of("t.two.x")), (vec!["Mira <mira@example.org>".to_owned()], Vec::new()));
+    let problem =
+        "t/one.ktest: line 5: config-owner is followed by a quoted text: config-owner \"Name <mail>\"";
+    assert!(
+        farm.snapshot().problems.iter().any(|text| text.ends_with(problem)),
+        "{:?}",
+        farm.snapshot().problems
+    );
 }
 
 #[test]

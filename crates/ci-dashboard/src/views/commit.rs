@@ -5,7 +5,7 @@ use askama::Template;
 use model::{CommitId, Counts, Status};
 use regress::builds::{self, is_unbuilt};
 use regress::suspicious::{SuspiciousPass, earlier};
-use results::json::{CommitView, SinceRow, SuspicionRow};
+use results::json::{CommitView, OwnersRow, SinceRow, SuspicionRow};
 use results::{BranchEntry, CommitResults, TestEntry};
 
 use super::build_lines::{Banner, BuildPosition};
@@ -127,7 +127,9 @@ pub fn view(context: Context<'_>, route: &CommitRoute, format: Format) -> Result
         });
     if format == Format::Json {
         let suspicious = suspicious.iter().map(SuspicionRow::from).collect();
-        let view = CommitView { build: builds::view(&results), ..CommitView::new(&results, wanted) };
+        let owners =
+            OwnersRow::of_failed(&context.owners(), results.entries.iter().filter(|entry| wanted(entry)));
+        let view = CommitView { build: builds::view(&results), owners, ..CommitView::new(&results, wanted) };
         let Some(place) = &place else { return context.json(&CommitView { suspicious, ..view }) };
         let authorship = place.entries[place.row].authorship.clone();
         let since = since(context, place, results.entries.iter().filter(|entry| wanted(entry)));

@@ -35,6 +35,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use model::StatusSnapshot;
+use results::owners::Owners;
 use serde::Serialize;
 
 pub use commit_link::CommitLink;
@@ -79,6 +80,15 @@ impl<'a> Context<'a> {
         let snapshot = self.store.reader().snapshot().ok().flatten();
         let is_fresh = |snapshot: &StatusSnapshot| self.now.saturating_sub(snapshot.written) <= STALE;
         snapshot.filter(is_fresh).unwrap_or_default()
+    }
+
+    /// The owners of the test files; none if they cannot be read.
+    #[must_use]
+    pub fn owners(&self) -> Owners {
+        self.store.reader().owners().unwrap_or_else(|error| {
+            tracing::warn!("{error}");
+            Owners::default()
+        })
     }
 
     /// A page from a template.

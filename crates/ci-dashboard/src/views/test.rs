@@ -46,6 +46,8 @@ struct TestPage<'a> {
     branch_name: String,
     crash: String,
     reason: String,
+    /// The owners of the test file.
+    owners: Vec<String>,
     /// The report of a known failure.
     known_link: String,
     report: String,
@@ -166,7 +168,8 @@ pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Re
         let since = findings.failed(entry).and_then(|place| culprit::since(context, place, &test.key));
         let Findings { controls, also_fails_in, .. } = findings;
         let test = TestRow::from(entry);
-        return context.json(&TestView { test, artifacts, controls, since, also_fails_in });
+        let owners = context.owners().of(&entry.key).to_vec();
+        return context.json(&TestView { test, artifacts, controls, since, also_fails_in, owners });
     }
     render(context, test, &results, entry, &findings)
 }
@@ -202,6 +205,7 @@ fn render(
         started: entry.decisive.started.and_then(When::unix),
         kernel: entry.decisive.kernel.as_ref().map_or("", |kernel| kernel.short()),
         suite: suite(&entry.decisive),
+        owners: context.owners().of(&entry.key).iter().map(ToString::to_string).collect(),
         load: load_of(&entry.decisive),
         rate: rate(entry),
         fix: at

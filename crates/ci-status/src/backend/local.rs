@@ -17,7 +17,7 @@ use regress::suspicious::{Columns, PASSES_READ, Source};
 use regress::{CommitStatuses, Names};
 use results::bisections::BisectionRecords;
 use results::claims::ClaimRecords;
-use results::json::{ArtifactRow, BuildRow, FlakyRow};
+use results::json::{ArtifactRow, BuildRow, FlakyRow, OwnersRow};
 use results::requests::{self, RequestKind, RequestState};
 use results::{
     BranchEntry, CommitResults, HistoryEntry, LogKind, Reader, RecentRun, Resolved, Statuses, TestDuration,
@@ -146,6 +146,10 @@ impl Backend for Local {
 
     fn artifact(&self, commit: &CommitId, key: &ResultKey, name: &str) -> Result<Vec<u8>, Problem> {
         Ok(self.reader.artifact(commit, key, name)?)
+    }
+
+    fn owners(&self, results: &CommitResults) -> Result<Vec<OwnersRow>, Problem> {
+        Ok(OwnersRow::of_failed(&self.reader.owners()?, &results.entries))
     }
 
     fn source(&self) -> Option<&dyn Source> {

@@ -17,7 +17,7 @@ use regress::range_diff::RangeDiffView;
 use regress::suspicious::Source;
 use results::bisections::BisectionRecords;
 use results::claims::ClaimRecords;
-use results::json::{ArtifactRow, BuildRow, FlakyRow, SinceRow, SuspicionRow};
+use results::json::{ArtifactRow, BuildRow, FlakyRow, OwnersRow, SinceRow, SuspicionRow};
 use results::requests::{RequestKind, RequestState};
 use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, Resolved};
 
@@ -85,6 +85,9 @@ pub trait Backend: Debug + Send + Sync {
 
     /// One artifact, as stored.
     fn artifact(&self, commit: &CommitId, key: &ResultKey, name: &str) -> Result<Vec<u8>, Problem>;
+
+    /// The owners of the failed tests of a commit.
+    fn owners(&self, results: &CommitResults) -> Result<Vec<OwnersRow>, Problem>;
 
     /// The suspicious passes of a commit that a dashboard found, compared with `base` or else with the commits before
     /// it. `None` if it does not search for them.

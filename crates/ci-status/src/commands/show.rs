@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use model::{Counts, Status};
+use model::{Counts, Owner, Status};
 use regress::builds;
-use results::json::{BuildRow, CommitView, FailedKernelRow, SinceRow, SuspicionRow};
+use results::json::{BuildRow, CommitView, FailedKernelRow, OwnersRow, SinceRow, SuspicionRow};
 use results::{Authorship, CommitResults, TestEntry};
 use stdio::terminal;
 
@@ -28,6 +28,8 @@ pub struct Show {
     all: Counts,
     suspicious: Vec<SuspicionRow>,
     since: Vec<SinceRow>,
+    /// The owners of the failed tests.
+    owners: Vec<OwnersRow>,
     /// The command that repeats the first failed test.
     command: Option<String>,
     /// The kernels that do not build.
@@ -59,8 +61,18 @@ pub fn run(
     });
     let since = since::of_commit(context, at.as_ref(), &results)?;
     let command = since::command(context, &results);
+    let is_red = results.entries.iter().any(|entry| is_failure(entry.status()));
+    let owners = if is_red { context.backend.owners(&results)? } else { Vec::new() };
+    let owners = owners.into_iter().filter_map(|row| shown_owners(row, &results)).collect();
     let is_folded = test.is_none();
-    Ok(Show { results, authorship, now: context.now, all, suspicious, command, since, build, is_folded })
+    let now = context.now;
+    Ok(Show { results, authorship, now, all, suspicious, command, since, owners, build, is_folded })
+}
+
+/// The owners of the tests that are shown.
+fn shown_owners(mut row: OwnersRow, results: &CommitResults) -> Option<OwnersRow> {
+    row.tests.retain(|name| name.parse().is_ok_and(|key| results.get(&key).is_some()));
+    (!row.tests.is_empty()).then_some(row)
 }
 
 /// Adds the message of a commit from a listing to results without one. Returns its author and date.
@@ -99,6 +111,7 @@ impl Answer for Show {
             authorship: self.authorship.clone(),
             since: self.since.clone(),
             build: self.build.clone(),
+            owners: self.owners.clone(),
             ..CommitView::new(&self.results, |_| true)
         })
     }
@@ -128,6 +141,14 @@ impl Answer for Show {
             writeln!(out, "{tests} ran as {source}, with the same kernel and tests")?;
         }
         since::write(&self.since, self.now, out)?;
+        for OwnersRow { owners, tests } in &self.owners {
+            let names: Vec<&str> = owners.iter().map(Owner::as_str).collect();
+            let tests = match &tests[..] {
+                [test] => test.clone(),
+                tests => format!("{} failed tests", tests.len()),
+            };
+            writeln!(out, "  owner of {}: {}", terminal::line(&tests), terminal::line(&names.join(", ")))?;
+        }
         if let Some(command) = &self.command {
             writeln!(out, "  to reproduce: {command}")?;
         }

@@ -20,8 +20,8 @@ use results::bisections::BisectionRecords;
 use results::claims::ClaimRecords;
 use results::codec::{Aligned, decode_commit};
 use results::json::{
-    ArtifactRow, BuildRow, CommitRow, CommitView, FlakyRow, HistoryRow, SinceRow, SuspicionRow, TestView,
-    UserView,
+    ArtifactRow, BuildRow, CommitRow, CommitView, FlakyRow, HistoryRow, OwnersRow, SinceRow, SuspicionRow,
+    TestView, UserView,
 };
 use results::requests::{self, RequestKind, RequestState};
 use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, PREFIX_MIN, Resolved, layout};
@@ -309,6 +309,12 @@ impl Backend for Remote {
                 reason: "the dashboard does not serve this file".into(),
             }),
         }
+    }
+
+    fn owners(&self, results: &CommitResults) -> Result<Vec<OwnersRow>, Problem> {
+        let url = self.http.view(&[("commit", results.commit.as_str())]);
+        // Other dashboards have none.
+        Ok(self.json::<CommitView>(&url).ok().flatten().map(|view| view.owners).unwrap_or_default())
     }
 
     fn suspicious(

@@ -135,6 +135,7 @@ fn comparisons_with_every_kind_of_change_are_equal() {
     }
     let skipped = || Verdict::NotRun { reason: "no tools".into() };
     let unbuilt = || Verdict::FailedToRun { reason: "no build".into() };
+    let no_kernel = || Verdict::FailedToRun { reason: model::build_failed_reason("a.c:1: error: x") };
     let pass = || Verdict::Passed;
     let tests = [
         ("broke", Some((pass(), 100)), Some((failed("BUG"), 100))),
@@ -144,6 +145,7 @@ fn comparisons_with_every_kind_of_change_are_equal() {
         ("stopped", Some((pass(), 100)), Some((unbuilt(), 0))),
         ("skipped", Some((pass(), 100)), Some((skipped(), 0))),
         ("resumed", Some((unbuilt(), 0)), Some((pass(), 100))),
+        ("unbuilt", Some((pass(), 100)), Some((no_kernel(), 0))),
         ("slower", Some((pass(), 1000)), Some((pass(), 9000))),
         ("faster", Some((pass(), 90_000)), Some((pass(), 1000))),
         ("gone", Some((pass(), 100)), None),

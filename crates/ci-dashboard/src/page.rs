@@ -105,21 +105,10 @@ impl Symbol for Status {
     }
 }
 
-/// Statuses in the order of urgency.
-pub const URGENCY: [Status; 7] = [
-    Status::Failed,
-    Status::FailedToRun,
-    Status::Unknown,
-    Status::Flaky,
-    Status::InProgress,
-    Status::Passed,
-    Status::NotRun,
-];
-
-/// The position of a status in [`URGENCY`].
+/// The position of a status in the order of urgency.
 #[must_use]
 pub fn urgency(status: Status) -> usize {
-    URGENCY.iter().position(|other| *other == status).unwrap_or(URGENCY.len())
+    Status::BY_URGENCY.iter().position(|other| *other == status).unwrap_or(Status::BY_URGENCY.len())
 }
 
 /// The number of tests with one status.
@@ -138,10 +127,8 @@ pub struct CountItem {
 /// The counts that are not zero, most urgent first.
 #[must_use]
 pub fn count_items(counts: &Counts) -> Vec<CountItem> {
-    URGENCY
-        .into_iter()
-        .map(|status| (status, counts.get(status)))
-        .filter(|(_, count)| *count > 0)
+    counts
+        .by_urgency()
         .map(|(status, count)| CountItem {
             status,
             symbol: status.symbol(),

@@ -50,7 +50,7 @@ fn a_flaky_failure_accuses_no_commit() {
     let feed = farm.get(&format!("{BRANCH}&format=atom"));
     assert!(feed.contains(BROKEN) && !feed.contains(FLAKY), "{feed}");
     let home = page_text(&farm.get("/ci?user=mira"));
-    assert!(home.contains("1 failing"), "{home}");
+    assert!(home.contains("1 failed"), "{home}");
     // A flaky crash is a crash.
     let crashes = page_text(&farm.get(&format!("{BRANCH}&crashes")));
     assert!(crashes.contains("kernel BUG in ext4_ext_remove_space"), "{crashes}");

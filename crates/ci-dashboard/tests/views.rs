@@ -136,6 +136,26 @@ fn unbuilt() -> (Farm, Vec<model::CommitId>) {
 }
 
 #[test]
+fn tests_of_a_kernel_that_does_not_build_do_not_count_as_failed_to_run() {
+    let (farm, ids) = unbuilt();
+    let compared = format!("/ci?user=mira&compare={}&with={}", ids[3], ids[2]);
+    let compare = page_text(&farm.get(&compared));
+    assert!(compare.contains("2 not run: the kernel does not build"), "{compare}");
+    assert!(compare.contains("build failed") && !compare.contains("ailed to run"), "{compare}");
+    let json = farm.get(&format!("{compared}&format=json"));
+    assert!(json.contains(r#""change":"not_built""#) && !json.contains("stopped"), "{json}");
+    let history = page_text(&farm.get("/ci?user=mira&branch=next&history=boot.boots"));
+    assert!(history.contains("✗ Build failed") && !history.contains("Failed to run"), "{history}");
+    let metrics = farm.get("/metrics");
+    let of = |name: &str| format!("{name}{{user=\"mira\",branch=\"next\"");
+    assert!(metrics.contains(&format!("{}}} 2\n", of("ktest_branch_kernels_not_built"))), "{metrics}");
+    assert!(
+        metrics.contains(&format!("{},status=\"failed_to_run\"}} 0\n", of("ktest_branch_tests"))),
+        "{metrics}"
+    );
+}
+
+#[test]
 fn a_build_that_failed_is_the_headline() {
     let (farm, ids) = unbuilt();
     let branch = farm.get("/ci?user=mira&branch=next");

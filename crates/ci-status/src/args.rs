@@ -15,7 +15,7 @@ Examples:
   ci-status history next punch            the first bad commit of a test
   ci-status flaky next                    the flaky tests of a branch, with their failure rates
   ci-status crashes next                  the kernel crashes of a branch by title
-  ci-status open 3f2a9c punch             the address of a page of the dashboard
+  ci-status open 3f2a9c punch             a page of the dashboard, in the browser
   ci-status range-diff next               what a force-push changed, and which commits kept their results
   ci-status bisect punch -b next          find the first bad commit with runs on the farm
   ci-status believe punch next            run a test at the tip until its fix is believed
@@ -188,12 +188,14 @@ pub enum Command {
         /// A branch, user/branch, or the beginning of either [default: HEAD's branch].
         branch: Option<String>,
     },
-    /// Print the address of a page of the dashboard.
+    /// Open a page of the dashboard in the browser, and print its address.
+    ///
+    /// The browser is $BROWSER or xdg-open. Without a terminal or a browser, only the address is printed.
     #[command(after_help = "\
 Examples:
   ci-status open next                      the page of a branch
   ci-status open 3f2a9c punch              a test, opened at the failure
-  xdg-open \"$(ci-status open 3f2a9c)\"    a commit, in a browser")]
+  ci-status open 3f2a9c | cat              only the address")]
     Open {
         /// A branch, or the first digits of a commit [default: the start page].
         name: Option<String>,

@@ -64,6 +64,13 @@ fn print(cli: &Cli) -> Result<u8, Problem> {
             Ok(code)
         }
         (_, false, true) if is_paged(cli) => paged(cli, directory),
+        (Command::Open { name, test }, false, true) => {
+            let context = context(cli, directory, unix_seconds())?;
+            let page = open::run(&context, name.as_deref(), test.as_deref())?;
+            let code = written(cli, &page, &mut io::stdout().lock())?;
+            page.show();
+            Ok(code)
+        }
         // JSON and completions are already escaped.
         (Command::Completions { .. }, ..) | (_, true, _) => {
             respond(cli, directory, unix_seconds(), &mut io::BufWriter::new(io::stdout().lock()))

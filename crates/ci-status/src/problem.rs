@@ -1,13 +1,10 @@
 //! Why a command fails: one line that states what failed, where, and what to do.
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use config::{Choices, Hint};
 use model::{CommitId, ResultKey};
-
-/// The maximum number of choices in a message.
-const CHOICES_MAX: usize = 10;
 
 /// The target of a redirect.
 fn from(url: &str, address: &str) -> String {
@@ -107,7 +104,7 @@ pub enum Problem {
         /// The name that was given.
         name: model::UserName,
         /// The users.
-        nearest: Nearest,
+        nearest: Hint,
     },
     /// No such branch.
     #[error("no branch {name:?}{nearest}")]
@@ -115,7 +112,7 @@ pub enum Problem {
         /// The name that was given.
         name: String,
         /// The branches.
-        nearest: Nearest,
+        nearest: Hint,
     },
     /// Several branches match.
     #[error("{name:?} matches several branches; give one of: {choices}")]
@@ -157,7 +154,7 @@ pub enum Problem {
         /// The commit or branch that was searched.
         place: String,
         /// The tests there.
-        nearest: Nearest,
+        nearest: Hint,
     },
     /// Several tests match.
     #[error("{name:?} matches several tests; give one of: {choices}")]
@@ -175,7 +172,7 @@ pub enum Problem {
         /// The current directory.
         directory: PathBuf,
         /// The names that could be given.
-        nearest: Nearest,
+        nearest: Hint,
     },
     /// There is no argument, and HEAD of the checkout cannot be read.
     #[error("no {argument} given and HEAD cannot be read: {reason}")]
@@ -287,7 +284,7 @@ pub enum Problem {
         /// The name that was given.
         name: String,
         /// The artifacts of the test.
-        nearest: Nearest,
+        nearest: Hint,
     },
     /// There is no status snapshot.
     #[error("no ci-daemon has written here yet; start ci-daemon")]
@@ -298,110 +295,4 @@ pub enum Problem {
     /// Standard output cannot be written.
     #[error(transparent)]
     Stdout(#[from] stdio::OutputError),
-}
-
-/// A few of many names, for a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Choices(Vec<String>);
-
-impl Choices {
-    /// The choices in their order.
-    pub fn new<T: ToString>(choices: impl IntoIterator<Item = T>) -> Self {
-        Self(choices.into_iter().map(|choice| choice.to_string()).collect())
-    }
-}
-
-impl fmt::Display for Choices {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = self.0.len().min(CHOICES_MAX);
-        f.write_str(&self.0[..shown].join(", "))?;
-        if self.0.len() > shown {
-            write!(f, " and {} more", self.0.len() - shown)?;
-        }
-        Ok(())
-    }
-}
-
-/// The end of a message about a name that does not exist: the nearest names, or all existing names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Nearest {
-    /// The names that were most likely meant.
-    Similar(Choices),
-    /// All names, most similar ones first if there are many. The text is a heading: `branches`.
-    All(&'static str, Choices),
-}
-
-impl Nearest {
-    /// The names nearest to the given one.
-    pub fn new<T: ToString>(heading: &'static str, name: &str, choices: impl IntoIterator<Item = T>) -> Self {
-        let mut choices = Choices::new(choices);
-        let least = choices.0.iter().map(|choice| distance(name, choice)).min();
-        if let Some(least) = least.filter(|least| *least <= name.chars().count().min(9) / 3) {
-            choices.0.retain(|choice| distance(name, choice) == least);
-            return Self::Similar(choices);
-        }
-        if choices.0.len() > CHOICES_MAX {
-            choices.0.sort_by_cached_key(|choice| distance(name, choice));
-        }
-        Self::All(heading, choices)
-    }
-
-    /// All names, in their order.
-    pub fn all<T: ToString>(heading: &'static str, choices: impl IntoIterator<Item = T>) -> Self {
-        Self::All(heading, Choices::new(choices))
-    }
-}
-
-impl fmt::Display for Nearest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Similar(Choices(names)) if names.len() == 1 => write!(f, "; did you mean {:?}?", names[0]),
-            Self::Similar(choices) => write!(f, "; did you mean one of: {choices}?"),
-            Self::All(heading, Choices(names)) if names.is_empty() => {
-                write!(f, "; there are no {heading} yet")
-            }
-            Self::All(heading, choices) => write!(f, "; {heading}: {choices}"),
-        }
-    }
-}
-
-/// The edit distance between a given name and a choice, or the last part of the choice if that is smaller.
-fn distance(name: &str, choice: &str) -> usize {
-    // The computation takes quadratic time, and names have no length limit.
-    let cut = |text: &str| text.chars().take(100).flat_map(char::to_lowercase).collect::<String>();
-    let (name, choice) = (cut(name), cut(choice));
-    let last = choice.rsplit(['/', '.']).next().unwrap_or(&choice);
-    strsim::damerau_levenshtein(&name, &choice).min(strsim::damerau_levenshtein(&name, last))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_misspelt_name_gets_the_nearest_one() {
-        let text = |name: &str, choices: &[&str]| Nearest::new("branches", name, choices).to_string();
-        assert_eq!(text("dmeo", &["demo/demo", "kmo/next"]), "; did you mean \"demo/demo\"?");
-        assert_eq!(text("nxt", &["amy/next", "kmo/old"]), "; did you mean \"amy/next\"?");
-        assert_eq!(text("nxt", &["amy/next", "kmo/next"]), "; did you mean one of: amy/next, kmo/next?");
-        assert_eq!(text("ext4", &["amy/next", "kmo/old"]), "; branches: amy/next, kmo/old");
-        assert_eq!(text("ext4", &[]), "; there are no branches yet");
-    }
-
-    #[test]
-    fn only_the_nearest_of_many_choices_are_shown() {
-        let names = (0..100).map(|at| format!("kmo/branch-{at:02}")).chain(["amy/ext4-testing".into()]);
-        let shown = Nearest::new("branches", "ext4-next", names).to_string();
-        assert!(
-            shown.starts_with("; branches: amy/ext4-testing, ") && shown.ends_with(" and 91 more"),
-            "{shown}"
-        );
-        let tests = (0..100)
-            .map(|at| format!("fs.xfs.fstests.generic.{at:03}"))
-            .chain(["fs.ext4.basic.punch".into()]);
-        assert_eq!(
-            Nearest::new("tests", "Pumch", tests).to_string(),
-            "; did you mean \"fs.ext4.basic.punch\"?"
-        );
-    }
 }

@@ -170,6 +170,20 @@ pub fn page(command: &str, text: &[u8]) -> io::Result<bool> {
     })
 }
 
+/// Runs a program on the terminal until it ends. Returns whether it succeeded.
+pub fn run(command: &[String]) -> io::Result<bool> {
+    let Some((program, arguments)) = command.split_first() else { return Ok(false) };
+    let cmd = Cmd::new(program).args(arguments).foreground();
+    let cmd = cmd.streams(Stream::Inherit, Stream::Inherit, Stream::Inherit);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        // The program handles Ctrl-C.
+        let _interrupts = signal(SignalKind::interrupt())?;
+        let Ok(mut child) = cmd.start() else { return Ok(false) };
+        Ok(child.wait().await.map_err(io::Error::other)?.success())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

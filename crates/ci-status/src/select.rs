@@ -1,12 +1,13 @@
 //! Resolves names on the command line to a branch, a commit or a test. An ambiguous name is an error.
 
+use config::{Choices, Hint};
 use gitio::Repo;
 use model::{BranchRef, CommitId, ResultKey, UserName};
 use results::Resolved;
 
 use crate::backend::all_branches;
 use crate::context::Context;
-use crate::problem::{Choices, Nearest, Problem};
+use crate::problem::Problem;
 
 /// The branch with this name: `branch`, `user/branch`, or the start of either. Without a name, that of `--branch`, or else
 /// the branch of HEAD.
@@ -19,7 +20,7 @@ pub fn branch(context: &Context, name: Option<&str>) -> Result<BranchRef, Proble
     let name = match name.or(context.branch.as_deref()) {
         Some(name) => name,
         None => {
-            let nearest = || Nearest::all("branches", &all);
+            let nearest = || Hint::all("branches", &all);
             head = checkout_head(context, "BRANCH", nearest)?.branch.ok_or(Problem::Detached)?;
             &head
         }
@@ -50,17 +51,14 @@ fn pick_branch(all: &[BranchRef], user: Option<&UserName>, name: &str) -> Result
             }
         }
     }
-    Err(Problem::NoBranch {
-        name: name.into(),
-        nearest: Nearest::new("branches", name, all.iter().map(full)),
-    })
+    Err(Problem::NoBranch { name: name.into(), nearest: Hint::new("branches", name, all.iter().map(full)) })
 }
 
 /// HEAD of the checkout in the current directory, for an argument that was omitted.
 fn checkout_head(
     context: &Context,
     argument: &'static str,
-    nearest: impl FnOnce() -> Nearest,
+    nearest: impl FnOnce() -> Hint,
 ) -> Result<gitio::Head, Problem> {
     let Ok(repo) = Repo::discover(&context.directory) else {
         return Err(Problem::NoCheckout {
@@ -110,7 +108,7 @@ pub fn commit_or_branch(context: &Context, name: Option<&str>) -> Result<Selecte
         }
     }
     let Some(name) = name.or(context.branch.as_deref()) else {
-        let branches = || Nearest::all("branches", all_branches(&*context.backend).unwrap_or_default());
+        let branches = || Hint::all("branches", all_branches(&*context.backend).unwrap_or_default());
         let head = checkout_head(context, "SHA", branches)?;
         return with_results(context, "HEAD", head.commit).map(Into::into);
     };
@@ -190,11 +188,7 @@ pub fn test(keys: &[ResultKey], name: &str, place: &str) -> Result<ResultKey, Pr
             _ => return Err(Problem::ManyTests { name: name.into(), choices: Choices::new(found) }),
         }
     }
-    Err(Problem::NoTest {
-        name: name.into(),
-        place: place.into(),
-        nearest: Nearest::new("tests", name, keys),
-    })
+    Err(Problem::NoTest { name: name.into(), place: place.into(), nearest: Hint::new("tests", name, keys) })
 }
 
 /// The regular expression of `--test`.

@@ -40,27 +40,9 @@ pub fn paint(style: Style, text: impl fmt::Display) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// The statuses in output order: failures first.
-pub const BY_URGENCY: [Status; 7] = [
-    Status::Failed,
-    Status::FailedToRun,
-    Status::Unknown,
-    Status::Flaky,
-    Status::InProgress,
-    Status::NotRun,
-    Status::Passed,
-];
-
 /// The counts that are not zero: `1 failed, 12 passed`.
 pub fn counts(counts: &Counts) -> String {
-    let mut parts = Vec::new();
-    for status in BY_URGENCY {
-        let count = counts.get(status);
-        if count > 0 {
-            parts.push(paint(style(status), format_args!("{count} {}", status.label().to_lowercase())));
-        }
-    }
-    if parts.is_empty() { "no results".into() } else { parts.join(", ") }
+    counts.words_with(|status, words| paint(style(status), words))
 }
 
 /// The counts of a commit with these builds: `build failed, 12 passed`. A kernel that does not build is no failure of its tests.

@@ -39,7 +39,7 @@ pub use hook::{Hook, HookError};
 pub use host::{Host, HostError, HostKind};
 pub use image::{ImageError, ImageRecipe, Images, recipe};
 pub use load::{load, load_lenient};
-pub use nearest::{Hint, nearest};
+pub use nearest::{Choices, Hint, nearest};
 pub use repo::{RepoError, Repository};
 pub use suite::{Suite, SuiteError, Suites};
 pub use top::{TimeError, Top, TopError, parse_time};

@@ -3,6 +3,9 @@
 //! Recently used entries are kept, even if the store is too large. Of the others, the least recently used are deleted
 //! first.
 
+use std::collections::HashSet;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -33,8 +36,10 @@ pub struct StoreEntry {
     pub id: KernelId,
     /// Its content.
     pub kind: GcKind,
-    /// Its size in bytes.
+    /// Its size in bytes, without files that a more recently used entry has as well: what its removal frees.
     pub bytes: u64,
+    /// The size in bytes of the files that a more recently used entry has as well (hard links).
+    pub shared: u64,
     /// The time of its last use.
     pub used: SystemTime,
 }
@@ -82,9 +87,6 @@ impl Store {
             let modified =
                 |name: &str| own::metadata(&entry.path.join(name)).ok().and_then(|meta| meta.modified().ok());
             let used = modified("meta.json").or_else(|| modified("failed.json")).or_else(|| modified("."));
-            let dirs = [entry.path.clone(), self.unpacked_headers(&id)];
-            let sizes = dirs.iter().flat_map(WalkDir::new).filter_map(Result::ok);
-            let bytes = sizes.filter_map(|file| file.metadata().ok()).filter(std::fs::Metadata::is_file);
             let kind = match self.read(&id) {
                 Some(Stored::Kernel(meta)) => GcKind::Kernel(meta),
                 Some(Stored::Failed { reason, .. }) => GcKind::Failed(reason),
@@ -93,12 +95,30 @@ impl Store {
             entries.push(StoreEntry {
                 id,
                 kind,
-                bytes: bytes.map(|meta| meta.len()).sum(),
+                bytes: 0,
+                shared: 0,
                 used: used.unwrap_or(SystemTime::UNIX_EPOCH),
             });
         }
         entries.sort_by(|a, b| (b.used, &a.id).cmp(&(a.used, &b.id)));
+        let mut counted = HashSet::new();
+        for entry in &mut entries {
+            (entry.bytes, entry.shared) = self.size(&entry.id, &mut counted);
+        }
         Ok(entries)
+    }
+
+    /// The sizes of the files of an entry that are not counted yet, and of those that are.
+    fn size(&self, id: &KernelId, counted: &mut HashSet<(u64, u64)>) -> (u64, u64) {
+        let dirs = [self.path(id), self.unpacked_headers(id)];
+        let files = dirs.iter().flat_map(WalkDir::new).filter_map(Result::ok);
+        let files = files.filter_map(|file| file.metadata().ok()).filter(Metadata::is_file);
+        let (mut own, mut shared) = (0, 0);
+        for file in files {
+            let is_new = file.nlink() < 2 || counted.insert((file.dev(), file.ino()));
+            *(if is_new { &mut own } else { &mut shared }) += file.len();
+        }
+        (own, shared)
     }
 
     fn unpacked_headers(&self, id: &KernelId) -> PathBuf {
@@ -133,7 +153,13 @@ mod tests {
     }
 
     fn entry(name: &str, bytes: u64, used: u64) -> StoreEntry {
-        StoreEntry { id: hash_fields([name]), kind: GcKind::Failed(String::new()), bytes, used: at(used) }
+        StoreEntry {
+            id: hash_fields([name]),
+            kind: GcKind::Failed(String::new()),
+            bytes,
+            shared: 0,
+            used: at(used),
+        }
     }
 
     #[test]
@@ -185,5 +211,26 @@ mod tests {
         assert!(store.remove(&id).unwrap());
         assert!(!store.remove(&id).unwrap());
         assert!(store.list().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_file_of_two_entries_counts_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::of(&Cache { dir: dir.path().into() });
+        let (older, newer, log) = (hash_fields(["a"]), hash_fields(["b"]), dir.path().join("log"));
+        std::fs::write(&log, "12345").unwrap();
+        for id in [&older, &newer] {
+            store.publish_failure(id, "reason", &log).unwrap();
+        }
+        let alone: Vec<u64> = store.list().unwrap().iter().map(|entry| entry.bytes).collect();
+        std::fs::write(store.path(&older).join("image"), vec![0; 1000]).unwrap();
+        std::fs::hard_link(store.path(&older).join("image"), store.path(&newer).join("image")).unwrap();
+        let listed = store.list().unwrap();
+        let sizes: Vec<_> = listed.iter().map(|entry| (entry.bytes, entry.shared)).collect();
+        // The one that is deleted last has the file.
+        assert_eq!(sizes, [(alone[0] + 1000, 0), (alone[1], 1000)]);
+        let retention = Retention { bytes: alone[0] + 1000, unused_for: Duration::ZERO };
+        let later = SystemTime::now() + Duration::from_secs(9);
+        assert_eq!(plan(&listed, retention, later), [listed[1].id.clone()]);
     }
 }

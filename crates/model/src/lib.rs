@@ -58,5 +58,5 @@ pub use suite::{SuiteName, SuiteOrder, SuiteVersion};
 pub use test_configuration::{KeyParts, TestConfiguration, select_configurations};
 pub use trust_domain::{TrustDomain, TrustScope};
 pub use upstream::UpstreamKernel;
-pub use verdict::{Counts, Status, Verdict, has_host_error};
+pub use verdict::{Counts, Status, Verdict, count_words, has_host_error};
 pub use wildcard::matches_wildcard;

@@ -41,6 +41,17 @@ impl Status {
     pub const STORED: [Self; 6] =
         [Self::InProgress, Self::Passed, Self::Failed, Self::NotRun, Self::FailedToRun, Self::Unknown];
 
+    /// All statuses, most urgent first: the order of counts and lists.
+    pub const BY_URGENCY: [Self; 7] = [
+        Self::Failed,
+        Self::FailedToRun,
+        Self::Unknown,
+        Self::Flaky,
+        Self::InProgress,
+        Self::Passed,
+        Self::NotRun,
+    ];
+
     /// All statuses; those of attempts come first.
     pub const ALL: [Self; 7] = [
         Self::InProgress,
@@ -242,6 +253,20 @@ impl Counts {
         }
     }
 
+    /// The counts that are not zero, most urgent first.
+    pub fn by_urgency(&self) -> impl Iterator<Item = (Status, u32)> + use<> {
+        let counts = *self;
+        let counted = Status::BY_URGENCY.into_iter().map(move |status| (status, counts.get(status)));
+        counted.filter(|(_, count)| *count > 0)
+    }
+
+    /// The notation of counts in all commands and on all pages: `2 failed, 1 flaky, 57 passed`; `item` formats one count.
+    pub fn words_with(&self, item: impl Fn(Status, String) -> String) -> String {
+        let word = |(status, count): (Status, u32)| item(status, count_words(status, count));
+        let words: Vec<String> = self.by_urgency().map(word).collect();
+        if words.is_empty() { "no results".into() } else { words.join(", ") }
+    }
+
     /// Adds a subtest.
     pub fn add(&mut self, status: Status) {
         let count = self.get_mut(status);
@@ -270,6 +295,18 @@ impl Counts {
     #[must_use]
     pub fn total(&self) -> u32 {
         Status::ALL.iter().map(|status| self.get(*status)).sum()
+    }
+}
+
+/// One count: `2 failed`.
+#[must_use]
+pub fn count_words(status: Status, count: u32) -> String {
+    format!("{count} {}", status.label().to_lowercase())
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words_with(|_, words| words))
     }
 }
 
@@ -327,5 +364,16 @@ mod tests {
         let json = serde_json::to_string(&Verdict::NotRun { reason: "no mkfs.xfs".into() }).unwrap();
         assert_eq!(json, r#"{"status":"Not run","reason":"no mkfs.xfs"}"#);
         assert_eq!(serde_json::from_str::<Verdict>(r#"{"status":"Passed"}"#).unwrap(), Verdict::Passed);
+    }
+
+    #[test]
+    fn counts_have_one_notation() {
+        use Status::{Failed, Flaky, NotRun, Passed};
+        let counts: Counts = [Passed, Failed, Passed, NotRun, Flaky, Failed].into_iter().collect();
+        assert_eq!(counts.to_string(), "2 failed, 1 flaky, 2 passed, 1 not run");
+        assert_eq!(Counts::default().to_string(), "no results");
+        let all: std::collections::BTreeSet<&str> =
+            Status::BY_URGENCY.iter().map(|status| status.label()).collect();
+        assert_eq!(all.len(), Status::ALL.len());
     }
 }

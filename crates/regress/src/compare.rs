@@ -11,6 +11,8 @@ use model::Status;
 use results::TestEntry;
 use serde::{Deserialize, Serialize};
 
+use crate::builds::is_unbuilt;
+
 /// How the results of a test differ between the two sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -27,6 +29,8 @@ pub enum ChangeKind {
     Flaky,
     /// Passed, failed or flaky in the base; not run or failed to run in the head.
     Stopped,
+    /// Not run in the head, because its kernel does not build; the kernel of the base does. No verdict about the test.
+    NotBuilt,
     /// Not run or failed to run in the base; passes in the head.
     Resumed,
     /// Passed on both sides, and took much longer in the head.
@@ -73,8 +77,10 @@ pub struct KindRow {
 }
 
 /// All kinds in display order: regressions first.
-pub const KINDS: [KindRow; 10] = {
-    use ChangeKind::{Broke, Failing, Fixed, Flaky, Gone, New, Resumed, Slower, StillFailing, Stopped};
+pub const KINDS: [KindRow; 11] = {
+    use ChangeKind::{
+        Broke, Failing, Fixed, Flaky, Gone, New, NotBuilt, Resumed, Slower, StillFailing, Stopped,
+    };
     use Direction::{Better, Doubtful, Neutral, Worse};
     const fn row(
         kind: ChangeKind,
@@ -91,6 +97,7 @@ pub const KINDS: [KindRow; 10] = {
         row(StillFailing, "failing on both sides", Worse, ExplainedBy::Head),
         row(Flaky, "flaky", Doubtful, ExplainedBy::Head),
         row(Stopped, "no longer run", Doubtful, ExplainedBy::Head),
+        row(NotBuilt, "not run: the kernel does not build", Doubtful, ExplainedBy::Head),
         row(Resumed, "now run and passing", Better, ExplainedBy::Base),
         row(Slower, "much slower", Doubtful, ExplainedBy::Head),
         row(Gone, "only in the base", Neutral, ExplainedBy::Base),
@@ -197,9 +204,16 @@ fn kind(base: Option<&TestEntry>, head: Option<&TestEntry>) -> Option<ChangeKind
         return match head {
             None => Some(ChangeKind::Gone),
             Some(new) if new.status() == Failed => Some(ChangeKind::Failing),
+            Some(new) if is_unbuilt(new) => Some(ChangeKind::NotBuilt),
             Some(_) => Some(ChangeKind::New),
         };
     };
+    // A kernel that does not build is one failure of the build, not one of each test.
+    match (is_unbuilt(old), is_unbuilt(new)) {
+        (false, true) => return Some(ChangeKind::NotBuilt),
+        (true, true) => return None,
+        _ => {}
+    }
     match (old.status(), new.status()) {
         (Flaky, Passed | Failed | Flaky) | (_, Flaky) => Some(ChangeKind::Flaky),
         (Passed, Failed) => Some(ChangeKind::Broke),
@@ -241,6 +255,9 @@ mod tests {
                 _ => Status::FailedToRun,
             };
             let mut entry = TestEntry::new(format!("t.{name}").parse().unwrap(), status);
+            if rest.starts_with('b') {
+                entry.decisive.reason = Some(model::build_failed_reason("a.c:1: error: x"));
+            }
             entry.decisive.duration = Duration::from_millis(rest[1..].parse().unwrap_or(100));
             entries.insert(name.into(), entry);
         }
@@ -281,15 +298,16 @@ mod tests {
 
     /// The expected kinds as a table of letters for base and head; `-` if a side does not have the test, `P` for a slow
     /// pass.
-    const TABLE: [(ChangeKind, &str); 9] = [
+    const TABLE: [(ChangeKind, &str); 10] = [
         (ChangeKind::Broke, "pf Pf"),
-        (ChangeKind::Failing, "-f nf rf if ?f"),
+        (ChangeKind::Failing, "-f nf rf if ?f bf"),
         (ChangeKind::Fixed, "fp fP"),
         (ChangeKind::StillFailing, "ff"),
         (ChangeKind::Stopped, "pn Pn fn pr Pr fr p? P? f?"),
-        (ChangeKind::Resumed, "np rp ip ?p nP rP iP ?P"),
+        (ChangeKind::NotBuilt, "pb Pb fb nb rb ib ?b -b"),
+        (ChangeKind::Resumed, "np rp ip ?p nP rP iP ?P bp bP"),
         (ChangeKind::Slower, "pP"),
-        (ChangeKind::Gone, "p- P- f- n- r- i- ?-"),
+        (ChangeKind::Gone, "p- P- f- n- r- i- ?- b-"),
         (ChangeKind::New, "-p -P -n -r -i -?"),
     ];
 
@@ -301,7 +319,7 @@ mod tests {
     proptest::proptest! {
         /// Compares the merge with a lookup of every test of either side in a table of pairs.
         #[test]
-        fn a_merge_finds_what_a_lookup_finds(base in "[pPfnri?-]{6}", head in "[pPfnri?-]{6}") {
+        fn a_merge_finds_what_a_lookup_finds(base in "[pPfnrbi?-]{6}", head in "[pPfnrbi?-]{6}") {
             let side = |letters: &str| {
                 let word = |(name, letter): (char, char)| match letter {
                     '-' => String::new(),

@@ -155,14 +155,9 @@ fn batch_line(name: &str, progress: &BatchProgress) -> String {
 }
 
 fn summary(counts: &Counts) -> String {
-    let parts: Vec<String> = model::Status::ALL
-        .iter()
-        .filter(|status| counts.get(**status) > 0)
-        .map(|status| format!("{} {}", counts.get(*status), status.label().to_lowercase()))
-        .collect();
     match counts.total() {
         0 => "no new verdicts".into(),
-        total => format!("{total} new verdicts: {}", parts.join(", ")),
+        total => format!("{total} new verdicts: {counts}"),
     }
 }
 
@@ -199,7 +194,7 @@ mod tests {
         0123456789ab Passed        fs.ext4.basic.punch 1.2 s
         0123456789ab Failed        fs.ext4.basic.punch 61.0 s: kernel BUG at fs/ext4/inode.c:1
         0123456789ab Failed        fs.ext4.basic.punch 60.0 s (confirming): kernel BUG at fs/ext4/inode.c:1
-        4 new verdicts: 3 passed, 1 failed to run
+        4 new verdicts: 1 failed to run, 3 passed
         no new verdicts
         ");
     }

@@ -84,7 +84,7 @@ pub fn view(
     format: Format,
 ) -> Result<Response, Problem> {
     let builds = read(context, sha, kernel)?;
-    let snapshot = context.store.reader().snapshot().ok().flatten().unwrap_or_default();
+    let snapshot = context.snapshot();
     let running = activity::of_commit(&snapshot, sha.as_str(), context.now);
     let running: Vec<Activity<'_>> = running
         .into_iter()

@@ -18,7 +18,7 @@ use super::testlist::{
 use super::{CommitLink, Context, coverage, suspicious};
 use crate::filter::Filter;
 use crate::http::Response;
-use crate::page::{Crumb, Page, Plural as _, Symbol as _, Took, URGENCY, When, cut, subject, urgency};
+use crate::page::{Crumb, Page, Plural as _, Symbol as _, Took, When, cut, subject, urgency};
 use crate::problem::Problem;
 use crate::route::{BranchRef, CommitRoute, Format, Links};
 
@@ -443,7 +443,7 @@ fn tabs(counts: &Counts, addresses: &Addresses<'_>) -> Vec<Tab> {
         href: addresses.with(None, addresses.test, 0),
         current: addresses.status.is_none(),
     }];
-    for status in URGENCY {
+    for status in Status::BY_URGENCY {
         let count = counts.get(status);
         if count > 0 || addresses.status == Some(status) {
             tabs.push(Tab {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use askama::Template;
 use model::{CommitId, Status, UserName};
+use regress::builds::{CommitBuilds, is_unbuilt};
 use regress::compare::{Change, ChangeKind, Comparison, Direction, KindRow, compare};
 use regress::first_bad::Stretch;
 use regress::fix::words;
@@ -15,10 +16,10 @@ use results::{CommitResults, Resolved, TestEntry};
 use super::commit::place;
 use super::commit_link::unname_repeated;
 use super::testlist::{BranchPosition, first_bads};
-use super::{CommitLink, Context, suspicious};
+use super::{CommitLink, Context, build_lines, suspicious};
 use crate::filter::Filter;
 use crate::http::Response;
-use crate::page::{CountItem, Crumb, Page, Plural as _, Symbol as _, Took, count_items, cut, split_key};
+use crate::page::{CountItem, Crumb, Page, Plural as _, Symbol as _, Took, cut, split_key};
 use crate::problem::Problem;
 use crate::route::{BranchRef, CompareRoute, Format};
 
@@ -64,14 +65,26 @@ struct Row {
     file: String,
     subtest: String,
     href: String,
-    base: Option<Status>,
-    head: Option<Status>,
+    base: Option<Verdict>,
+    head: Option<Verdict>,
     crash: String,
     reason: String,
     fix: String,
     first_bad: Option<CommitLink>,
     was: String,
     took: String,
+}
+
+/// The status of a side, and whether its kernel does not build.
+struct Verdict {
+    status: Status,
+    unbuilt: bool,
+}
+
+impl From<&TestEntry> for Verdict {
+    fn from(entry: &TestEntry) -> Self {
+        Self { status: entry.status(), unbuilt: is_unbuilt(entry) }
+    }
 }
 
 /// Removes the tests that do not match.
@@ -231,7 +244,7 @@ fn line(context: Context<'_>, side: &ComparedCommit) -> SideLine {
             &side.authorship,
         ),
         branch: side.at.as_ref().map(|at| (at.to_string(), links.branch(at))),
-        counts: count_items(&side.results.counts()),
+        counts: build_lines::counts(&side.results.counts(), Some(&CommitBuilds::from(&side.results))),
     }
 }
 
@@ -288,7 +301,8 @@ impl<'a> FirstBads<'a> {
 fn look(kind: KindRow) -> (&'static str, bool) {
     match kind.direction {
         Direction::Worse => ("bad", true),
-        Direction::Doubtful => ("s-failed_to_run", true),
+        // One failure of the build, which the counts name.
+        Direction::Doubtful => ("s-failed_to_run", kind.kind != ChangeKind::NotBuilt),
         Direction::Better => ("good", kind.kind == ChangeKind::Fixed),
         Direction::Neutral => ("mute", kind.kind == ChangeKind::Fixed),
     }
@@ -309,8 +323,8 @@ fn row(context: Context<'_>, change: &Change<'_>, base: &ComparedCommit, head: &
         file: file.into(),
         subtest: subtest.into(),
         href: context.links().verdict(commit.as_str(), name, status),
-        base: change.base.map(results::TestEntry::status),
-        head: status,
+        base: change.base.map(Verdict::from),
+        head: change.head.map(Verdict::from),
         crash: cut(crash.unwrap_or(""), REASON_MAX),
         reason: cut(crate::page::beyond_crash(reason, crash), REASON_MAX),
         fix: change.fix().as_ref().map(words).unwrap_or_default(),

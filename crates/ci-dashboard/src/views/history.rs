@@ -7,6 +7,7 @@ use std::time::Duration;
 use askama::Template;
 use belief::FixState;
 use model::{CommitId, ResultKey, Status};
+use regress::builds::is_unbuilt;
 use regress::first_bad::{Stretch, stretches};
 use regress::fix::{Fix, fixes, words};
 use results::json::FlakyRow;
@@ -79,6 +80,8 @@ struct HistoryLine {
     log_href: String,
     red: bool,
     status: Status,
+    /// Whether its kernel does not build.
+    unbuilt: bool,
     change: String,
     change_class: &'static str,
     reason: String,
@@ -313,6 +316,7 @@ fn lines(
             log_href: links.test(commit.commit.as_str(), key.as_str()),
             red: change_class == "bad",
             status: entry.status(),
+            unbuilt: is_unbuilt(entry),
             reason: if change.is_empty() && same_reason {
                 String::new()
             } else {

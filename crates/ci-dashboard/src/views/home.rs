@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 
 use askama::Template;
-use model::{BranchName, Counts, Status, UserName};
+use model::{BranchName, Counts, Status, UserName, count_words};
 use results::BranchEntry;
 use results::json::UserView;
 
@@ -142,19 +142,9 @@ fn tip(context: Context<'_>, at: &BranchRef, entries: &[BranchEntry], in_progres
 /// The most urgent status of the counts, in words.
 #[must_use]
 pub fn state(counts: &Counts) -> (Status, String) {
-    if counts.failed > 0 {
-        (Status::Failed, format!("{} failing", counts.failed))
-    } else if counts.failed_to_run > 0 {
-        (Status::FailedToRun, format!("{} failed to run", counts.failed_to_run))
-    } else if counts.inprogress > 0 {
-        (Status::InProgress, format!("{} running", counts.inprogress))
-    } else if counts.unknown > 0 {
-        (Status::Unknown, format!("{} unreadable", counts.unknown))
-    } else if counts.flaky > 0 {
-        (Status::Flaky, format!("{} flaky", counts.flaky))
-    } else if counts.passed > 0 {
-        (Status::Passed, "all passed".into())
-    } else {
-        (Status::NotRun, "all skipped".into())
+    match counts.by_urgency().next() {
+        Some((Status::Passed, _)) => (Status::Passed, "all passed".into()),
+        Some((status, count)) if status != Status::NotRun => (status, count_words(status, count)),
+        _ => (Status::NotRun, "all skipped".into()),
     }
 }

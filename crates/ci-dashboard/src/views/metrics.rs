@@ -4,6 +4,8 @@
 use std::fmt::Write as _;
 
 use model::{Status, StatusSnapshot};
+use regress::builds::other_counts;
+use results::json::BuildRow;
 
 use super::Context;
 use crate::http::Response;
@@ -86,7 +88,7 @@ fn farm(out: &mut Metrics, snapshot: &StatusSnapshot, now: i64) {
 fn branches(out: &mut Metrics, context: Context<'_>) -> Result<(), Problem> {
     let users = context.store.reader().users()?;
     let mut tests = Metrics::default();
-    let mut behind = Metrics::default();
+    let (mut behind, mut unbuilt) = (Metrics::default(), Metrics::default());
     let all = users.iter().flat_map(|(user, branches)| branches.iter().map(move |branch| (user, branch)));
     for (user, branch) in all.take(BRANCHES_MAX) {
         let Ok(Some(entries)) = context.store.reader().branch(&model::BranchRef::new(user, branch)) else {
@@ -96,13 +98,23 @@ fn branches(out: &mut Metrics, context: Context<'_>) -> Result<(), Problem> {
         let labels = [("user", user.as_str()), ("branch", branch.as_str())];
         behind.sample("ktest_branch_untested_commits", &labels, tested.unwrap_or(entries.len()));
         let Some(tested) = tested else { continue };
+        let tip = &entries[tested];
+        let build =
+            context.store.failed_builds(tip).map(|builds| BuildRow::from(&*builds)).unwrap_or_default();
+        unbuilt.sample("ktest_branch_kernels_not_built", &labels, build.failed.len());
+        let counts = other_counts(&tip.counts, &build);
         for status in Status::ALL {
             let labels = [labels[0], labels[1], ("status", status.field())];
-            tests.sample("ktest_branch_tests", &labels, entries[tested].counts.get(status));
+            tests.sample("ktest_branch_tests", &labels, counts.get(status));
         }
     }
     out.family("ktest_branch_tests", "Tests of the newest tested commit of a branch, by status.");
     out.text.push_str(&tests.text);
+    out.family(
+        "ktest_branch_kernels_not_built",
+        "Kernels of that commit that do not build. Their tests are not counted.",
+    );
+    out.text.push_str(&unbuilt.text);
     out.family("ktest_branch_untested_commits", "Commits at the tip of a branch without results.");
     out.text.push_str(&behind.text);
     Ok(())

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use askama::Template;
-use model::{CommitId, StatusSnapshot};
+use model::CommitId;
 use regress::CommitStatuses;
 use regress::eta::expected_slots;
 use regress::range_diff::{NamedTests, PairResults, PairRow, PushResults, RangeDiffView};
 use results::BranchEntry;
 use results::pushes::{self, COMMITS_MAX, Mark, PushedCommit, Pushes};
 
-use super::Context;
+use super::{CommitLink, Context};
 use crate::http::Response;
 use crate::page::{CountItem, Crumb, Page, Plural as _, Took, When, count_items, cut};
 use crate::problem::Problem;
@@ -58,6 +58,8 @@ struct Row {
     old: Option<Side>,
     new: Option<Side>,
     subject: String,
+    /// The commit in the listing of the branch.
+    listed: Option<CommitLink>,
     counts: Vec<CountItem>,
     results: &'static str,
     compare: Option<String>,
@@ -122,8 +124,7 @@ fn range_diff(
     entries: &[BranchEntry],
 ) -> Option<RangeDiffView> {
     let pushes = read(context, at)?;
-    let snapshot: StatusSnapshot = context.store.reader().snapshot().ok().flatten().unwrap_or_default();
-    let slots = expected_slots(&snapshot).get(at.user.as_str()).copied().unwrap_or(0.0);
+    let slots = expected_slots(&context.snapshot()).get(at.user.as_str()).copied().unwrap_or(0.0);
     RangeDiffView::new(at, &pushes, of, entries, &StoredResults::new(context.store), slots)
 }
 
@@ -196,7 +197,14 @@ pub fn view(
     let mut page = Page::new(format!("Force-push of {}", at.branch), links, crumbs);
     page.json = Some(context.json_address());
     page.live = if view.to_run > 0 { 3 } else { 15 };
-    let mut rows: Vec<Row> = view.pairs.iter().map(|pair| row(links, at, pair)).collect();
+    let listed: HashMap<&CommitId, &BranchEntry> =
+        entries.iter().map(|entry| (&entry.commit, entry)).collect();
+    let link = |commit: &CommitId| listed.get(commit).map(|entry| CommitLink::listed(context, at, entry));
+    let mut rows: Vec<Row> = view
+        .pairs
+        .iter()
+        .map(|pair| Row { listed: pair.commit.new.as_ref().and_then(link), ..row(links, at, pair) })
+        .collect();
     let below = view.pairs.iter().rev().take_while(|pair| pair.mark() == Mark::New).count();
     let folded = if below > FOLD_MIN { rows.split_off(rows.len() - below) } else { Vec::new() };
     let other = |other: &regress::range_diff::PushRow| Other {
@@ -254,6 +262,7 @@ fn row(links: Links<'_>, at: &BranchRef, pair: &PairRow) -> Row {
         old,
         new: commit.new.as_ref().map(|new| side(links, at, new, true)),
         subject: crate::page::subject(&commit.subject, SUBJECT_MAX),
+        listed: None,
         counts: pair.shown_counts().map(count_items).unwrap_or_default(),
         results: match pair.results {
             Some(PairResults::Kept) => "results kept",

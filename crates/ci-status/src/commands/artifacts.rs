@@ -4,13 +4,14 @@ use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
 use stdio::terminal;
 
+use config::Hint;
 use results::json::ArtifactRow;
 use serde::Serialize;
 
 use super::logs::TestAtCommit;
 use super::{Answer, to_json};
 use crate::context::Context;
-use crate::problem::{Nearest, Problem};
+use crate::problem::Problem;
 use crate::text::{self, Cell, Table};
 
 /// The artifacts of a test.
@@ -35,7 +36,7 @@ pub fn run(
     let TestAtCommit { commit, key, .. } = TestAtCommit::find(context, commit, test)?;
     let mut artifacts = context.backend.artifacts(&commit, &key)?;
     if let Some(name) = names.iter().find(|name| !artifacts.iter().any(|row| row.name == **name)) {
-        let nearest = Nearest::new("artifacts", name, artifacts.iter().map(|row| &row.name));
+        let nearest = Hint::new("artifacts", name, artifacts.iter().map(|row| &row.name));
         return Err(Problem::NoArtifact { key, commit, name: name.clone(), nearest });
     }
     artifacts.retain(|row| names.is_empty() || names.contains(&row.name));

@@ -2,13 +2,14 @@
 
 use std::io::{self, Write};
 
+use config::Hint;
 use model::{BranchName, BranchRef, UserName};
 use results::BranchEntry;
 use results::json::UserView;
 
 use super::{Answer, to_json};
 use crate::context::Context;
-use crate::problem::{Nearest, Problem};
+use crate::problem::Problem;
 use crate::text::{self, Cell, Table};
 
 /// The branches of all users.
@@ -37,7 +38,7 @@ pub fn run(context: &Context, only: Option<&UserName>) -> Result<Branches, Probl
     {
         return Err(Problem::NoUser {
             name: user.clone(),
-            nearest: Nearest::new("users", user.as_str(), all.keys()),
+            nearest: Hint::new("users", user.as_str(), all.keys()),
         });
     }
     for (user, branches) in all {
@@ -86,19 +87,15 @@ impl Answer for Branches {
                     continue;
                 };
                 let short = Cell::left(newest.commit.short()).styled(text::COMMIT);
-                let failed = newest.counts.failed + newest.counts.failed_to_run;
                 let (word, status) = if newest.counts.inprogress > 0 {
                     ("testing".into(), model::Status::InProgress)
                 } else if let Some(what) = &line.unbuilt {
                     (format!("{what} failed"), model::Status::Failed)
-                } else if failed > 0 {
-                    (format!("{failed} failed"), model::Status::Failed)
-                } else if newest.counts.flaky > 0 {
-                    (format!("{} flaky", newest.counts.flaky), model::Status::Flaky)
-                } else if newest.counts.total() > 0 {
-                    (format!("{} passed", newest.counts.passed), model::Status::Passed)
                 } else {
-                    ("no results".into(), model::Status::NotRun)
+                    let first = newest.counts.by_urgency().next();
+                    first.map_or(("no results".into(), model::Status::NotRun), |(status, count)| {
+                        (model::count_words(status, count), status)
+                    })
                 };
                 let state = Cell::left(word).styled(text::style(status));
                 table.row([name, commits, short, state, Cell::left(newest.subject())]);

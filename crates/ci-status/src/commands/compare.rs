@@ -64,7 +64,9 @@ impl Answer for Compare {
             let heading = format!("{} {}", changes.len(), kind.label);
             writeln!(out, "\n{}", text::paint(style, heading))?;
             let mut table = Table::default();
-            for change in changes {
+            // One failure of the build; its error is in the first row.
+            let shown = if kind.kind == ChangeKind::NotBuilt { 1 } else { changes.len() };
+            for change in &changes[..shown] {
                 table.row(cells(change));
             }
             write!(out, "{table}")?;
@@ -85,7 +87,7 @@ fn cells(change: &Change<'_>) -> Vec<Cell> {
     let mut row = vec![Cell::left(""), Cell::left(change.name())];
     match change.kind {
         // The heading contains both statuses.
-        ChangeKind::Broke | ChangeKind::StillFailing => {}
+        ChangeKind::Broke | ChangeKind::StillFailing | ChangeKind::NotBuilt => {}
         ChangeKind::Fixed => row.push(Cell::left(change.fix().as_ref().map(fix::words).unwrap_or_default())),
         ChangeKind::Slower => {
             row.push(Cell::left(format_args!("{} -> {}", time(change.base), time(change.head))));

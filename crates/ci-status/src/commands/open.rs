@@ -1,4 +1,4 @@
-//! `ci-status open`: the address of a page of the dashboard.
+//! `ci-status open`: opens a page of the dashboard in the browser, and prints its address.
 
 use std::io::{self, Write};
 
@@ -9,6 +9,7 @@ use super::logs::TestAtCommit;
 use super::{Answer, to_json};
 use crate::context::Context;
 use crate::problem::Problem;
+use crate::screen;
 use crate::select::{self, SelectedCommit};
 
 /// A page.
@@ -45,6 +46,32 @@ pub fn run(context: &Context, name: Option<&str>, test: Option<&str>) -> Result<
     Ok(Page { url: url.into() })
 }
 
+impl Page {
+    /// Opens the page in the browser: `$BROWSER`, or the one of the desktop. Without either, only the address is printed.
+    pub fn show(&self) {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let has_desktop = variable("DISPLAY").or_else(|| variable("WAYLAND_DISPLAY")).is_some();
+        for command in browsers(variable("BROWSER").as_deref(), has_desktop, &self.url) {
+            if screen::run(&command).unwrap_or(false) {
+                return;
+            }
+        }
+    }
+}
+
+/// The commands that open an address, the preferred one first. `$BROWSER` is a list of commands separated by colons, in which `%s`
+/// is the address; without it, the address is the last argument.
+fn browsers(variable: Option<&str>, has_desktop: bool, url: &str) -> Vec<Vec<String>> {
+    let command = |text: &str| {
+        let words: Vec<String> = text.split_whitespace().map(|word| word.replace("%s", url)).collect();
+        let with_address = if text.contains("%s") { None } else { Some(url.to_owned()) };
+        words.into_iter().chain(with_address).collect::<Vec<_>>()
+    };
+    let named = variable.iter().flat_map(|list| list.split(':')).filter(|text| !text.trim().is_empty());
+    let desktop = (variable.is_none() && has_desktop).then_some("xdg-open");
+    named.chain(desktop).map(command).collect()
+}
+
 fn extend(url: &mut Url, segments: &[&str]) {
     if let Ok(mut path) = url.path_segments_mut() {
         path.pop_if_empty().extend(segments);
@@ -58,5 +85,25 @@ impl Answer for Page {
 
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{}", self.url)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_browser_of_the_user_is_preferred() {
+        let found = |variable, has_desktop| {
+            let commands = browsers(variable, has_desktop, "http://x/ci");
+            commands.iter().map(|command| command.join(" ")).collect::<Vec<_>>()
+        };
+        assert_eq!(found(None, true), ["xdg-open http://x/ci"]);
+        assert!(found(None, false).is_empty());
+        assert_eq!(found(Some("w3m"), true), ["w3m http://x/ci"]);
+        assert_eq!(
+            found(Some("firefox --new-tab %s: :lynx"), false),
+            ["firefox --new-tab http://x/ci", "lynx http://x/ci"]
+        );
     }
 }

@@ -175,7 +175,7 @@ impl Show {
             ]);
         }
         let is_listed = |entry: &&TestEntry| !self.is_folded || !builds::is_unbuilt(entry);
-        for status in text::BY_URGENCY {
+        for status in Status::BY_URGENCY {
             let mut above = String::new();
             for entry in
                 self.results.entries.iter().filter(|entry| entry.status() == status).filter(is_listed)

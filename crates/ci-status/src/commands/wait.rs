@@ -165,7 +165,7 @@ fn progress(
     }
     let mut parts = Vec::new();
     if counts.total() > 0 {
-        parts.push(words(&counts));
+        parts.push(counts.to_string());
     } else if is_claimed {
         parts.push("building or booting".into());
     } else {
@@ -176,13 +176,6 @@ fn progress(
         parts.push(format!("{queued} queued{scope}"));
     }
     Progress::Pending(parts.join(", "))
-}
-
-fn words(counts: &Counts) -> String {
-    let statuses = text::BY_URGENCY.into_iter().filter(|status| counts.get(*status) > 0);
-    let parts: Vec<String> =
-        statuses.map(|status| format!("{} {}", counts.get(status), status.label().to_lowercase())).collect();
-    parts.join(", ")
 }
 
 fn end(

@@ -133,10 +133,18 @@ struct Listed {
     package: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     flavor: Option<String>,
+    /// Without files that are counted for a more recently used kernel.
     bytes: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    shared_bytes: u64,
     /// Seconds since its last use.
     used_s: u64,
     path: PathBuf,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde requires")]
+fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 impl Listed {
@@ -145,6 +153,7 @@ impl Listed {
             names: names.iter().filter(|(_, id)| *id == entry.id).map(|(name, _)| name.clone()).collect(),
             path: store.path(&entry.id),
             bytes: entry.bytes,
+            shared_bytes: entry.shared,
             used_s: now.duration_since(entry.used).map_or(0, |age| age.as_secs()),
             id: entry.id,
             failed: false,
@@ -175,7 +184,11 @@ impl Listed {
                 format!("{:<24} {origin}", release.as_deref().unwrap_or(""))
             }
         };
-        format!("{id}  {:>8}  {:>7}  {what}", bytes.to_string(), used.to_string())
+        let shared = match self.shared_bytes {
+            0 => String::new(),
+            bytes => format!(" (and {} shared with newer ones)", Bytes(bytes)),
+        };
+        format!("{id}  {:>8}  {:>7}  {what}{shared}", bytes.to_string(), used.to_string())
     }
 }
 

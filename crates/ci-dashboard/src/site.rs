@@ -90,8 +90,8 @@ pub fn handle(site: &Site, request: &Request, now: i64) -> Response {
 /// Whether everything that a view shows is published by rename in the output directory itself.
 fn is_cacheable(route: &Route) -> bool {
     match route {
-        Route::Home
-        | Route::User(_)
+        Route::Home(_)
+        | Route::User(..)
         | Route::Branch { .. }
         | Route::Crashes(_)
         | Route::Flaky(_)
@@ -140,8 +140,8 @@ fn answer(
         (_, Format::Html | Format::Json) => {}
     }
     match route {
-        Route::Home => views::home::home(context, format),
-        Route::User(user) => views::home::user(context, user, format),
+        Route::Home(query) => views::home::home(context, query, format),
+        Route::User(user, query) => views::home::user(context, user, query, format),
         Route::Branch { at, test, from, untested } => {
             views::branch::view(context, at, (test.as_deref(), *untested), from.as_ref(), format)
         }

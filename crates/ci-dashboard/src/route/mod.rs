@@ -28,13 +28,22 @@ pub enum Format {
     Badge,
 }
 
+/// The branches of a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BranchesQuery {
+    /// The filter for `user/branch`.
+    pub find: Option<String>,
+    /// The page, from 0 on.
+    pub page: usize,
+}
+
 /// The view that a request selects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
     /// All users with their branches.
-    Home,
+    Home(BranchesQuery),
     /// The branches of a user.
-    User(UserName),
+    User(UserName, BranchesQuery),
     /// The commits of a branch.
     Branch {
         /// The branch.

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use gitio::Revision;
 use model::{CommitId, Status};
 
-use super::{BranchRef, CommitRoute, CompareRoute, Format, Route, RouteError};
+use super::{BranchRef, BranchesQuery, CommitRoute, CompareRoute, Format, Route, RouteError};
 use crate::http::request;
 
 /// A parameter with a value that is not free text.
@@ -110,9 +110,13 @@ impl Query {
             return Err(RouteError::Parameter { name: "branch", expected: "the parameter \"user\" with it" });
         }
         if let Some(user) = self.name("user")? {
-            return Ok(Route::User(user));
+            return Ok(Route::User(user, self.branches_query()?));
         }
-        Ok(if self.has("status") { Route::Status } else { Route::Home })
+        Ok(if self.has("status") { Route::Status } else { Route::Home(self.branches_query()?) })
+    }
+
+    pub(super) fn branches_query(&self) -> Result<BranchesQuery, RouteError> {
+        Ok(BranchesQuery { find: self.given("find"), page: self.value(&PAGE)?.unwrap_or(0) })
     }
 
     pub(super) fn branch_route(&self, at: BranchRef) -> Result<Route, RouteError> {

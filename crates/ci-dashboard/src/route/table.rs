@@ -36,7 +36,7 @@ const TABLE: &[(&str, Build)] = &[
         let name = Some(path.text("request")?).filter(|name| requests::is_file_name(name));
         Ok(Route::RequestState(name.ok_or(RouteError::Unknown)?))
     }),
-    ("/u/{user}", |path, _| Ok(Route::User(path.text("user")?.parse()?))),
+    ("/u/{user}", |path, query| Ok(Route::User(path.text("user")?.parse()?, query.branches_query()?))),
     ("/u/{user}/{*branch}", |path, query| {
         let branch = path.text("branch")?.parse()?;
         query.branch_route(BranchRef { user: path.text("user")?.parse()?, branch })
@@ -155,6 +155,7 @@ fn route(path: &str, query: &Query) -> Result<Route, RouteError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route::BranchesQuery;
 
     fn of(target: &str) -> Result<Route, RouteError> {
         parse(&Request::get(target)).1
@@ -196,10 +197,14 @@ mod tests {
     #[test]
     fn the_query_selects_the_view() {
         for (query, expected) in [
-            ("", Route::Home),
+            ("", Route::Home(BranchesQuery::default())),
             ("status", Route::Status),
-            ("user=mira", Route::User("mira".parse().unwrap())),
-            ("user=mira&user=anton", Route::User("anton".parse().unwrap())),
+            ("user=mira", Route::User("mira".parse().unwrap(), BranchesQuery::default())),
+            (
+                "user=mira&page=2&find=x",
+                Route::User("mira".parse().unwrap(), BranchesQuery { find: Some("x".into()), page: 2 }),
+            ),
+            ("user=mira&user=anton", Route::User("anton".parse().unwrap(), BranchesQuery::default())),
             ("commit=0123456", Route::Revision { text: "0123456".into(), at: None, test: None }),
             (
                 "user=a&branch=b&commit=v6.1~2&test=x",

@@ -2,6 +2,7 @@
 
 mod bisection;
 pub mod branch;
+mod branch_trend;
 pub mod build;
 mod build_lines;
 pub mod changes;

@@ -1,10 +1,13 @@
-//! The filter of a view: `test=REGEX` for tests, `find=REGEX` for the lines of a log. Case is ignored.
+//! The filter of a view: `test=REGEX` and `config=NAME` for tests, `find=REGEX` for the lines of a log. Case is ignored.
 //!
 //! Patterns are untrusted, so their length and compiled size are limited. Matching takes time linear in the length of
 //! the text, because the `regex` crate does not backtrack.
 
+use model::TestConfiguration;
 use regex::{Regex, RegexBuilder};
+use regress::configurations::select_present;
 
+use crate::page::cut;
 use crate::problem::Problem;
 
 /// The maximum length of a pattern, in bytes.
@@ -16,6 +19,8 @@ const COMPILED_MAX: usize = 256 << 10;
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     pattern: Option<Regex>,
+    /// The test configurations that match, as in result keys.
+    configurations: Option<Vec<Box<str>>>,
 }
 
 impl Filter {
@@ -35,7 +40,7 @@ impl Filter {
             .nest_limit(32)
             .build();
         match built {
-            Ok(pattern) => Ok(Self { pattern: Some(pattern) }),
+            Ok(pattern) => Ok(Self { pattern: Some(pattern), configurations: None }),
             Err(regex::Error::CompiledTooBig(_)) => {
                 Err(Problem::TooExpensive("the compiled pattern is too large; use a simpler pattern".into()))
             }
@@ -47,22 +52,57 @@ impl Filter {
         }
     }
 
+    /// The same filter for the tests in the configurations that a parameter selects among those of these tests. Without tests, nothing
+    /// matches.
+    pub fn in_configurations<'a>(
+        self,
+        wanted: Option<&str>,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, Problem> {
+        let Some(wanted) = wanted else { return Ok(self) };
+        let configurations = select_present(wanted, names).or_else(|known| {
+            if known.is_empty() {
+                return Ok(Vec::new());
+            }
+            let nearest = config::nearest(wanted, known.iter().map(String::as_str));
+            let question = nearest.question();
+            Err(Problem::NotFound(format!("no test configuration {:?}{question}", cut(wanted, 100))))
+        })?;
+        Ok(Self { configurations: Some(configurations), ..self })
+    }
+
     /// Whether everything matches.
     #[must_use]
     pub fn is_all(&self) -> bool {
-        self.pattern.is_none()
+        self.pattern.is_none() && self.configurations.is_none()
     }
 
     /// Whether this name or line matches.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         self.pattern.as_ref().is_none_or(|pattern| pattern.is_match(name))
+            && self.configurations.as_ref().is_none_or(|configurations| {
+                let found = TestConfiguration::of_key(name);
+                configurations.iter().any(|configuration| **configuration == *found.as_str())
+            })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn configurations_are_selected() {
+        let names = ["a.x", "a@ktest_arch=aarch64.x", "a@ktest_flavor=kasan.x"];
+        let of = |wanted: &str| Filter::default().in_configurations(Some(wanted), names);
+        let found = of("arch=aarch64").unwrap();
+        assert!(found.matches(names[1]) && !found.matches(names[0]) && !found.is_all());
+        assert!(of("default").unwrap().matches("other.y"));
+        let error = of("kasam").unwrap_err().to_string();
+        assert_eq!(error, "no test configuration \"kasam\"; did you mean \"kasan\"?");
+        assert!(!Filter::default().in_configurations(Some("x"), []).unwrap().matches("a.x"));
+    }
 
     #[test]
     fn patterns_are_bounded() {

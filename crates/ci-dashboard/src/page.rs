@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::{Counts, Status};
+use model::{Counts, KeyParts, Status};
 
 use crate::assets;
 use crate::route::Links;
@@ -231,6 +231,18 @@ pub fn beyond_crash<'a>(reason: Option<&'a str>, crash: Option<&str>) -> &'a str
     rest.map_or(reason, |rest| rest.trim_start_matches([':', ' ']))
 }
 
+/// A test with its configuration, for readers: `fs.ext4.basic.punch (aarch64, kasan)`.
+#[must_use]
+pub fn test_label(key: &str) -> String {
+    let parts = KeyParts::of(key);
+    let test = cut(&parts.test(), 160);
+    if parts.configuration.is_default() {
+        test
+    } else {
+        format!("{test} ({})", cut(&parts.configuration.to_string(), 100))
+    }
+}
+
 /// Splits a result key after the last dot.
 #[must_use]
 pub fn split_key(key: &str) -> (&str, &str) {
@@ -288,6 +300,8 @@ mod tests {
         assert_eq!(beyond_crash(Some("x"), Some("x")), "");
         assert_eq!(beyond_crash(Some("x"), None), "x");
         assert_eq!(split_key("boot"), ("", "boot"));
+        assert_eq!(test_label("fs.a@ktest_arch=aarch64.x"), "fs.a.x (aarch64)");
+        assert_eq!(test_label("fs.a.x"), "fs.a.x");
         assert_eq!(split_key("boot."), ("", "boot."));
     }
 }

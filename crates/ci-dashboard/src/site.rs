@@ -97,6 +97,8 @@ fn is_cacheable(route: &Route) -> bool {
         | Route::Flaky(_)
         | Route::Changes(_)
         | Route::RangeDiff { .. }
+        | Route::Matrix { .. }
+        | Route::Grid { .. }
         | Route::Compare(_)
         | Route::History { .. }
         | Route::Commit(_) => true,
@@ -142,8 +144,13 @@ fn answer(
     match route {
         Route::Home(query) => views::home::home(context, query, format),
         Route::User(user, query) => views::home::user(context, user, query, format),
-        Route::Branch { at, test, from, untested } => {
-            views::branch::view(context, at, (test.as_deref(), *untested), from.as_ref(), format)
+        Route::Branch { at, test, config, from, untested } => {
+            let selection = (test.as_deref(), config.as_deref(), *untested);
+            views::branch::view(context, at, selection, from.as_ref(), format)
+        }
+        Route::Matrix { of, file, page } => views::matrix::view(context, of, file.as_deref(), *page, format),
+        Route::Grid { at, test, config, page } => {
+            views::grid::view(context, at, (test.as_deref(), config.as_deref()), *page, format)
         }
         Route::Crashes(at) => views::crashes::view(context, at, format),
         Route::Changes(at) => views::changes::view(context, at, format),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::branch_history::{BranchHistory, TestId};
 use crate::compare::{Change, ChangeKind, Comparison};
+pub use crate::configurations_json::{ConfigurationRow, GridView, GridViewRow, MatrixView, MatrixViewRow};
 use crate::crash_groups::CrashGroup;
 use crate::first_bad::Stretch;
 use crate::fix::fixes;

@@ -7,6 +7,8 @@ pub mod activity;
 pub mod branch_history;
 pub mod builds;
 pub mod compare;
+pub mod configurations;
+mod configurations_json;
 mod control;
 pub mod crash_groups;
 pub mod eta;

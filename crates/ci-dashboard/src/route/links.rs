@@ -92,6 +92,25 @@ impl Links<'_> {
         format!("{}/ci?{}&crashes", self.mount, BranchQuery(at))
     }
 
+    /// The test files of a commit in all configurations, or the subtests of one file.
+    #[must_use]
+    pub fn matrix(&self, sha: &str, file: Option<&str>) -> String {
+        let file = file.map_or(String::new(), |file| format!("?file={}", Encoded(file)));
+        format!("{}/c/{}/matrix{file}", self.mount, Encoded(sha))
+    }
+
+    /// The same at the newest commit of a branch with results.
+    #[must_use]
+    pub fn matrix_of_tip(&self, at: &BranchRef) -> String {
+        format!("{}/ci?{}&matrix", self.mount, BranchQuery(at))
+    }
+
+    /// The tests of a branch at its newest commits.
+    #[must_use]
+    pub fn grid(&self, at: &BranchRef) -> String {
+        format!("{}/ci?{}&grid", self.mount, BranchQuery(at))
+    }
+
     /// The flaky tests of a branch.
     #[must_use]
     pub fn flaky(&self, at: &BranchRef) -> String {

@@ -50,6 +50,8 @@ pub enum Route {
         at: BranchRef,
         /// `test=REGEX`: count only these tests.
         test: Option<String>,
+        /// `config=NAME`: count only tests in these configurations.
+        config: Option<String>,
         /// `from=COMMIT`: the first commit of the page.
         from: Option<CommitId>,
         /// `untested`: the JSON view also lists commits without results.
@@ -61,6 +63,26 @@ pub enum Route {
     Changes(BranchRef),
     /// The flaky tests of a branch.
     Flaky(BranchRef),
+    /// The test files in all configurations at a commit, or at the newest commit of a branch with results.
+    Matrix {
+        /// The commit.
+        of: CommitOrBranch,
+        /// `file=`: only the subtests of this test file.
+        file: Option<String>,
+        /// `page=N`, from 0.
+        page: usize,
+    },
+    /// The tests of a branch at its newest commits.
+    Grid {
+        /// The branch.
+        at: BranchRef,
+        /// `test=REGEX`.
+        test: Option<String>,
+        /// `config=NAME`.
+        config: Option<String>,
+        /// `page=N`, from 0.
+        page: usize,
+    },
     /// The commits of a branch before and after a force-push.
     RangeDiff {
         /// The branch.
@@ -163,6 +185,15 @@ pub struct CompareRoute {
     pub test: Option<String>,
 }
 
+/// What a matrix is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommitOrBranch {
+    /// A commit.
+    Commit(CommitId),
+    /// The newest commit of a branch with results.
+    Branch(BranchRef),
+}
+
 /// A commit and a selection of its tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitRoute {
@@ -172,6 +203,8 @@ pub struct CommitRoute {
     pub at: Option<BranchRef>,
     /// `test=REGEX`.
     pub test: Option<String>,
+    /// `config=NAME`: only tests in these configurations.
+    pub config: Option<String>,
     /// `status=FIELD`.
     pub status: Option<Status>,
     /// `page=N`, from 0.

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use gitio::Revision;
 use model::{CommitId, Status};
 
-use super::{BranchRef, BranchesQuery, CommitRoute, CompareRoute, Format, Route, RouteError};
+use super::{BranchRef, BranchesQuery, CommitOrBranch, CommitRoute, CompareRoute, Format, Route, RouteError};
 use crate::http::request;
 
 /// A parameter with a value that is not free text.
@@ -136,8 +136,23 @@ impl Query {
             let of = self.given("range-diff").map(|old| old.parse()).transpose()?;
             return Ok(Route::RangeDiff { at, of });
         }
-        let (test, from, untested) = (self.given("test"), self.name("from")?, self.has("untested"));
-        Ok(Route::Branch { at, test, from, untested })
+        if self.has("matrix") {
+            return self.matrix_route(CommitOrBranch::Branch(at));
+        }
+        let (test, config) = (self.given("test"), self.given("config"));
+        if self.has("grid") {
+            return Ok(Route::Grid { at, test, config, page: self.page()? });
+        }
+        let (from, untested) = (self.name("from")?, self.has("untested"));
+        Ok(Route::Branch { at, test, config, from, untested })
+    }
+
+    pub(super) fn matrix_route(&self, of: CommitOrBranch) -> Result<Route, RouteError> {
+        Ok(Route::Matrix { of, file: self.given("file"), page: self.page()? })
+    }
+
+    fn page(&self) -> Result<usize, RouteError> {
+        Ok(self.value(&PAGE)?.unwrap_or(0))
     }
 
     /// `compare=A..B`, or `compare=A&with=B` as sent by a form. A branch name cannot contain two consecutive dots.
@@ -170,7 +185,8 @@ impl Query {
             at: self.branch()?,
             test: self.given("test"),
             status: self.value(&STATUS)?,
-            page: self.value(&PAGE)?.unwrap_or(0),
+            config: self.given("config"),
+            page: self.page()?,
         }))
     }
 }

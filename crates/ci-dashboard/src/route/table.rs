@@ -8,7 +8,8 @@ use results::{bisections, requests};
 
 use super::query::Query;
 use super::{
-    BranchRef, FileRoute, Format, ResultFile, Route, RouteError, TestRoute, is_artifact_name, is_attempt_file,
+    BranchRef, CommitOrBranch, FileRoute, Format, ResultFile, Route, RouteError, TestRoute, is_artifact_name,
+    is_attempt_file,
 };
 use crate::http::Request;
 use crate::http::request::{self, DecodeError, TARGET_MAX};
@@ -57,6 +58,7 @@ const TABLE: &[(&str, Build)] = &[
         }
     }),
     ("/c/{commit}/coverage", coverage),
+    ("/c/{commit}/matrix", |path, query| query.matrix_route(CommitOrBranch::Commit(path.name("commit")?))),
     ("/c/{commit}/build", |path, query| {
         Ok(Route::Build { sha: path.name("commit")?, kernel: query.value_of("kernel") })
     }),
@@ -178,7 +180,7 @@ mod tests {
     #[test]
     fn segments_are_decoded_one_by_one() {
         let at = BranchRef { user: "a b".parse().unwrap(), branch: "x/y z".parse().unwrap() };
-        let expected = Route::Branch { at, test: None, from: None, untested: false };
+        let expected = Route::Branch { at, test: None, config: None, from: None, untested: false };
         assert_eq!(of("/u/a%20b/x/y%20z/"), Ok(expected));
         assert_eq!(of("/c/x%2Fy/a.b/log"), Err("x/y".parse::<model::CommitId>().unwrap_err().into()));
         assert_eq!(of("/u/%zz"), Err(DecodeError::Escape.into()));
@@ -217,6 +219,18 @@ mod tests {
             ("user=a&branch=b&crashes", Route::Crashes("a/b".parse().unwrap())),
             ("user=a&branch=b&changes", Route::Changes("a/b".parse().unwrap())),
             ("user=a&branch=b&flaky", Route::Flaky("a/b".parse().unwrap())),
+            (
+                "user=a&branch=b&matrix&file=x",
+                Route::Matrix {
+                    of: CommitOrBranch::Branch("a/b".parse().unwrap()),
+                    file: Some("x".into()),
+                    page: 0,
+                },
+            ),
+            (
+                "user=a&branch=b&grid&config=kasan&page=2",
+                Route::Grid { at: "a/b".parse().unwrap(), test: None, config: Some("kasan".into()), page: 2 },
+            ),
             ("user=a&branch=b&range-diff", Route::RangeDiff { at: "a/b".parse().unwrap(), of: None }),
         ] {
             assert_eq!(of(&format!("/ci?{query}")), Ok(expected), "{query}");

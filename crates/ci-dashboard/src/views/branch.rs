@@ -18,6 +18,7 @@ use super::bisection::{self, Bar, BisectionLine};
 use super::build_lines::{self, Banner, BuildLine};
 use super::commit_link::unname_repeated;
 use super::commit_pages::CommitPages;
+use super::configuration_chips::{Chip, chips_of};
 use super::eta::Estimator;
 use super::failure_columns::{self, COLUMN_WIDTH, COLUMNS_MAX, ColumnPath};
 use super::fix::{Claims, change_words};
@@ -44,8 +45,7 @@ struct BranchPage<'a> {
     no_match: bool,
     tip: Option<CommitLink>,
     running: usize,
-    test: &'a str,
-    all_href: String,
+    selection: Selection<'a>,
     crashes_href: String,
     flaky_href: String,
     compare_href: String,
@@ -129,17 +129,20 @@ struct CommitLine {
 pub fn view(
     context: Context<'_>,
     at: &BranchRef,
-    (test, untested): (Option<&str>, bool),
+    (test, config, untested): (Option<&str>, Option<&str>, bool),
     from: Option<&CommitId>,
     format: Format,
 ) -> Result<Response, Problem> {
-    let filter = Filter::new(test)?;
+    let pattern = Filter::new(test)?;
     let mut entries = context.store.branch(at)?;
+    let filter = in_configurations(context, &pattern, config, &entries)?;
     if format == Format::Json && filter.is_all() {
         return json(context, &entries, &context.store.build_history(&entries), untested);
     }
     let test_query = test.map(|test| format!("&test={}", Encoded(test))).unwrap_or_default();
-    let address = context.links().branch(at) + &test_query;
+    let config_query = config.map(|config| format!("&config={}", Encoded(config))).unwrap_or_default();
+    let branch = context.links().branch(at);
+    let address = format!("{branch}{test_query}{config_query}");
     let pages = CommitPages::new(entries.iter().map(|entry| &entry.commit), from, &address)?;
     // The builds are of all tests, filtered or not.
     let builds = context.store.build_history(&entries);
@@ -156,12 +159,81 @@ pub fn view(
     if format == Format::Json {
         return json(context, &entries, &builds, untested);
     }
+    let chips = chips(context, &entries, &pattern, config, &format!("{branch}{test_query}"));
     let mut matching = MatchingTests::new(&filter);
     let history = BranchHistory::new(entries.iter().map(|entry| {
         let statuses = (entry.counts.total() > 0).then(|| context.store.statuses(&entry.commit))??;
         Some(matching.of(statuses))
     }));
-    render(context, at, test.unwrap_or(""), &suspicious, pages, &entries, (&history, &builds))
+    let links = context.links();
+    let selection = Selection {
+        test: test.unwrap_or(""),
+        config: config.unwrap_or(""),
+        chips,
+        all_href: branch,
+        matrix_href: links.matrix_of_tip(at),
+        grid_href: links.grid(at),
+    };
+    render(context, at, selection, &suspicious, pages, &entries, (&history, &builds))
+}
+
+/// The tests that are shown.
+struct Selection<'a> {
+    test: &'a str,
+    config: &'a str,
+    chips: Vec<Chip>,
+    /// The page without a selection.
+    all_href: String,
+    matrix_href: String,
+    grid_href: String,
+}
+
+impl Selection<'_> {
+    fn is_all(&self) -> bool {
+        self.test.is_empty() && self.config.is_empty()
+    }
+}
+
+/// The filter for the selected configurations: those of the newest tests if it has one of them, or else those of all commits.
+pub(super) fn in_configurations(
+    context: Context<'_>,
+    pattern: &Filter,
+    config: Option<&str>,
+    entries: &[BranchEntry],
+) -> Result<Filter, Problem> {
+    let mut known: Vec<Names> = Vec::new();
+    let mut error = None;
+    for entry in entries.iter().filter(|entry| config.is_some() && entry.counts.total() > 0) {
+        let Some(CommitStatuses { names, .. }) = context.store.statuses(&entry.commit) else { continue };
+        if known.iter().any(|known| Arc::ptr_eq(known, &names)) {
+            continue;
+        }
+        let found = pattern.clone().in_configurations(config, names.iter().map(|name| &**name));
+        match found {
+            Ok(filter) => return Ok(filter),
+            Err(problem) => error = error.or(Some(problem)),
+        }
+        known.push(names);
+    }
+    error.map_or_else(|| pattern.clone().in_configurations(config, []), Err)
+}
+
+/// The configurations at the newest commit with results. `entries` has the counts of the matching tests.
+fn chips(
+    context: Context<'_>,
+    entries: &[BranchEntry],
+    pattern: &Filter,
+    config: Option<&str>,
+    address: &str,
+) -> Vec<Chip> {
+    let mut tested = entries.iter().filter_map(|entry| {
+        (entry.counts.total() > 0).then(|| context.store.statuses(&entry.commit)).flatten()
+    });
+    let Some(tip) = tested.next() else { return Vec::new() };
+    let tests = tip.names.iter().zip(tip.statuses.iter()).map(|(name, status)| (&**name, *status));
+    chips_of(tests.filter(|(name, _)| pattern.matches(name)), config, |config| {
+        if config.is_empty() { address.to_owned() } else { format!("{address}&config={}", Encoded(config)) }
+    })
 }
 
 /// The JSON view. Clients of the existing system expect only commits with results.
@@ -210,7 +282,7 @@ impl<'a> MatchingTests<'a> {
 fn render(
     context: Context<'_>,
     at: &BranchRef,
-    test: &str,
+    selection: Selection<'_>,
     suspicious: &HashMap<CommitId, usize>,
     pages: CommitPages,
     entries: &[BranchEntry],
@@ -250,12 +322,11 @@ fn render(
     context.html(&BranchPage {
         page: frame(context, at, running),
         at,
-        no_match: !test.is_empty() && entries.iter().all(|entry| entry.counts.total() == 0),
+        no_match: !selection.is_all() && entries.iter().all(|entry| entry.counts.total() == 0),
         summary: summary(entries, |entry| estimator.is_active(entry)),
         tip: (!entries.is_empty()).then(|| commit(0)),
         running,
-        test,
-        all_href: links.branch(at),
+        selection,
         crashes_href: if all_failures.is_empty() { String::new() } else { links.crashes(at) },
         flaky_href: if is_flaky { links.flaky(at) } else { String::new() },
         compare_href: links.compare(Some(&at.user), at.branch.as_str(), ""),

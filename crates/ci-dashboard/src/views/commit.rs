@@ -9,6 +9,7 @@ use results::json::{CommitView, OwnersRow, SinceRow, SuspicionRow};
 use results::{BranchEntry, CommitResults, TestEntry};
 
 use super::build_lines::{Banner, BuildPosition};
+use super::configuration_chips::{Chip, chips_of};
 use super::eta::Estimator;
 use super::range_diff::{EarlierVersion, earlier_version};
 use super::testlist::{
@@ -52,6 +53,8 @@ struct CommitPage<'a> {
     headline: Option<Headline>,
     unbuilt: Option<UnbuiltLine>,
     tabs: Vec<Tab>,
+    chips: Vec<Chip>,
+    matrix_href: String,
     form_action: String,
     form_hidden: Vec<(&'static str, String)>,
     test: &'a str,
@@ -107,7 +110,7 @@ struct Tab {
 }
 /// The view.
 pub fn view(context: Context<'_>, route: &CommitRoute, format: Format) -> Result<Response, Problem> {
-    let filter = Filter::new(route.test.as_deref())?;
+    let pattern = Filter::new(route.test.as_deref())?;
     let place = place(context, route.at.as_ref(), &route.sha)?;
     let mut results = match context.store.reader().commit(&route.sha)? {
         Some(results) => results,
@@ -117,6 +120,8 @@ pub fn view(context: Context<'_>, route: &CommitRoute, format: Format) -> Result
         let listed = context.store.reader().listed(&route.sha)?;
         results.message = listed.map(|entry| entry.message).unwrap_or_default();
     }
+    let names = results.entries.iter().map(|entry| entry.key.as_str());
+    let filter = pattern.clone().in_configurations(route.config.as_deref(), names)?;
     let wanted = |entry: &TestEntry| {
         route.status.is_none_or(|status| entry.status() == status) && filter.matches(entry.key.as_str())
     };
@@ -135,7 +140,7 @@ pub fn view(context: Context<'_>, route: &CommitRoute, format: Format) -> Result
         let since = since(context, place, results.entries.iter().filter(|entry| wanted(entry)));
         return context.json(&CommitView { suspicious, authorship, since, ..view });
     }
-    render(context, route, place.as_ref(), &results, &filter, &suspicious)
+    render(context, route, place.as_ref(), &results, (&pattern, &filter), &suspicious)
 }
 
 /// Since when the failed ones of these tests fail.
@@ -257,13 +262,13 @@ fn render(
     route: &CommitRoute,
     place: Option<&BranchPosition>,
     results: &CommitResults,
-    filter: &Filter,
+    (pattern, filter): (&Filter, &Filter),
     suspicious: &[SuspiciousPass],
 ) -> Result<Response, Problem> {
     let links = context.links();
     let at = place.map(|place| &place.at);
     let test = route.test.as_deref().unwrap_or("");
-    let addresses = Addresses { base: links.commit(at, route.sha.as_str()), test, status: route.status };
+    let addresses = addresses(links, at, route);
     let neighbour = |row: Option<usize>| {
         let place = place?;
         let entry = place.entries.get(row?)?;
@@ -291,7 +296,7 @@ fn render(
         this: neighbour(place.map(|place| place.row)),
         branch_href: at.map(|at| links.branch(at)),
         branch_name: at.map(|at| format!("{}/{}", at.user, at.branch)).unwrap_or_default(),
-        started: results.entries.iter().filter_map(|entry| entry.decisive.started).min().and_then(When::unix),
+        started: started(results),
         took: Took(matching.iter().map(|entry| entry.decisive.duration).sum()).to_string(),
         parent: neighbour(place.map(|place| place.row + 1)),
         child: neighbour(place.and_then(|place| place.row.checked_sub(1))),
@@ -302,6 +307,8 @@ fn render(
         headline: headline(&results.entries),
         unbuilt: unbuilt(links, route, &matching, &addresses),
         tabs: tabs(&counts, &addresses),
+        chips: chips(route, results, pattern, &addresses),
+        matrix_href: matrix_href(links, results),
         form_action: if at.is_some() { links.home() } else { addresses.base.clone() },
         form_hidden: form_hidden(route, at),
         test,
@@ -385,6 +392,9 @@ fn form_hidden(route: &CommitRoute, at: Option<&BranchRef>) -> Vec<(&'static str
         hidden.push(("branch", at.branch.to_string()));
         hidden.push(("commit", route.sha.to_string()));
     }
+    if let Some(config) = &route.config {
+        hidden.push(("config", config.clone()));
+    }
     if let Some(status) = route.status {
         hidden.push(("status", status.field().into()));
     }
@@ -458,6 +468,35 @@ fn tabs(counts: &Counts, addresses: &Addresses<'_>) -> Vec<Tab> {
     tabs
 }
 
+fn addresses<'a>(links: Links<'_>, at: Option<&BranchRef>, route: &'a CommitRoute) -> Addresses<'a> {
+    let text = |parameter: &'a Option<String>| parameter.as_deref().unwrap_or("");
+    let (test, config) = (text(&route.test), text(&route.config));
+    Addresses { base: links.commit(at, route.sha.as_str()), test, config, status: route.status }
+}
+
+/// The matrix of the commit; empty if it is untested.
+fn matrix_href(links: Links<'_>, results: &CommitResults) -> String {
+    if results.entries.is_empty() { String::new() } else { links.matrix(results.commit.as_str(), None) }
+}
+
+fn started(results: &CommitResults) -> Option<When> {
+    results.entries.iter().filter_map(|entry| entry.decisive.started).min().and_then(When::unix)
+}
+
+/// The configurations of the tests that match the pattern.
+fn chips(
+    route: &CommitRoute,
+    results: &CommitResults,
+    pattern: &Filter,
+    addresses: &Addresses<'_>,
+) -> Vec<Chip> {
+    let tests = results.entries.iter().map(|entry| (entry.key.as_str(), entry.status()));
+    let tests = tests.filter(|(name, _)| pattern.matches(name));
+    let of_configuration =
+        |config: &str| Addresses { base: addresses.base.clone(), config, ..*addresses }.page(0);
+    chips_of(tests, route.config.as_deref(), of_configuration)
+}
+
 fn note(
     results: &CommitResults,
     matching: &[&TestEntry],
@@ -471,7 +510,11 @@ fn note(
         return Some("This commit is not tested yet.".into());
     }
     if matching.is_empty() {
-        return Some(format!("No test matches {test}."));
+        return Some(if test.is_empty() {
+            "No test matches.".into()
+        } else {
+            format!("No test matches {test}.")
+        });
     }
     more_groups.then(|| format!("More than {GROUPS_MAX} test files; use the filter to see the others."))
 }

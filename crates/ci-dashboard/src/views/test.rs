@@ -14,7 +14,7 @@ use super::testlist::{BranchPosition, host, rate};
 use super::{CommitLink, Context, file, fix};
 use crate::http::{Encoded, Response};
 use crate::logtext::readable;
-use crate::page::{Bytes, Crumb, Page, Symbol as _, Took, When, beyond_crash, cut, urgency};
+use crate::page::{Bytes, Crumb, Page, Symbol as _, Took, When, beyond_crash, cut, test_label, urgency};
 use crate::problem::Problem;
 use crate::route::{BranchRef, Format, Links, TestRoute};
 
@@ -186,8 +186,9 @@ fn render(
     let at = place.as_ref().map(|place| &place.at);
     let (test_file, subtest) = context.tests.split(test.key.as_str());
     let commit_href = links.commit(at, test.sha.as_str());
-    let title = format!("{} {subtest} {}", entry.status(), test.sha.short());
-    let mut page = Page::new(title, links, crumbs(links, at, test, &commit_href, subtest));
+    let label = test_label(test.key.as_str());
+    let title = format!("{} {label} {}", entry.status(), test.sha.short());
+    let mut page = Page::new(title, links, crumbs(links, at, test, &commit_href, &label));
     page.json = Some(context.json_address());
     // The verdict is shown even if the log is damaged; errors of the request are reported.
     let (log, damaged) = log_or_damaged(context, test)?;
@@ -257,11 +258,11 @@ fn crumbs(
     at: Option<&BranchRef>,
     test: &TestRoute,
     commit_href: &str,
-    subtest: &str,
+    label: &str,
 ) -> Vec<Crumb> {
     let mut crumbs = crumbs_of(links, at);
     crumbs.push(Crumb::link(test.sha.short(), commit_href.into()));
-    crumbs.push(Crumb::here(subtest));
+    crumbs.push(Crumb::here(label));
     crumbs
 }
 
@@ -309,7 +310,7 @@ fn failing(context: Context<'_>, test: &TestRoute, results: &CommitResults) -> V
         let key = entry.key.as_str();
         FailingLine {
             status: entry.status(),
-            name: cut(context.tests.split(key).1, 120),
+            name: test_label(key),
             href: context.links().verdict(test.sha.as_str(), key, Some(entry.status())),
             current: entry.key == test.key,
         }

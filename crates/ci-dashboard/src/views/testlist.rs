@@ -59,6 +59,7 @@ pub(super) struct BranchPosition {
 pub(super) struct Addresses<'a> {
     pub(super) base: String,
     pub(super) test: &'a str,
+    pub(super) config: &'a str,
     pub(super) status: Option<Status>,
 }
 
@@ -78,6 +79,9 @@ impl Addresses<'_> {
         }
         if !test.is_empty() {
             add("test", &Encoded(test).to_string());
+        }
+        if !self.config.is_empty() {
+            add("config", &Encoded(self.config).to_string());
         }
         if page > 0 {
             add("page", &page.to_string());

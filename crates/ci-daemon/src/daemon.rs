@@ -527,7 +527,7 @@ impl<'a> Parts<'a> {
         })
     }
 
-    /// Starts the next runs of bisections and claims, and searches claims for idle slots from time to time.
+    /// Starts the next runs of bisections and claims and the tests that wait for idle slots, and searches claims for idle slots from time to time.
     async fn bisections_and_claims(&mut self) {
         let writer = self.publisher.writer();
         if let Some(claims) = self.open_claims.newest(writer, &self.farm.view().config, now()).await {
@@ -535,6 +535,7 @@ impl<'a> Parts<'a> {
         }
         let mut commands = self.farm.bisect(now());
         commands.extend(self.farm.believe(now()));
+        self.farm.run_postponed();
         self.carry_out(commands).await;
     }
 

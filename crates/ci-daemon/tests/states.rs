@@ -29,7 +29,7 @@ fn the_batch_diagram_equals_the_code() {
     let subtest: SubtestName = "x".parse().expect("a name");
     let events = [
         Event::BuildStarted,
-        Event::BootStarted { vm: 1, accel: "tcg".into(), experiment: None },
+        Event::BootStarted { vm: 1, accel: "tcg".into(), experiment: None, code: None },
         Event::Booted { vm: 1, duration_ms: 1 },
         Event::SubtestStarted { subtest: subtest.clone() },
     ];

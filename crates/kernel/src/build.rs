@@ -269,6 +269,7 @@ async fn compile_and_pack(
         release: contents.release,
         image: contents.image,
         image_hash: contents.image_hash,
+        code: contents.code,
         vmlinux: contents.vmlinux,
         modules: contents.modules,
         initrd: None,

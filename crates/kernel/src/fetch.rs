@@ -150,6 +150,8 @@ impl Unpacked {
             release: release.clone(),
             image: image.into(),
             image_hash: fsx::digest::file(&stage.join(image))?,
+            // Its image says which package it is from.
+            code: None,
             vmlinux: None,
             modules: true,
             initrd: Some("initrd".into()),

@@ -207,6 +207,7 @@ mod tests {
             arch: Arch::X86_64,
             image: "/i".into(),
             image_hash: "0".into(),
+            code: None,
             modules: None,
             release: "6.1.0".into(),
             config: "/c".into(),

@@ -11,6 +11,7 @@ pub mod build;
 pub mod cache;
 pub mod check;
 pub mod closure;
+mod code;
 mod compile;
 mod configured;
 mod copy;

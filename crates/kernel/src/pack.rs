@@ -12,6 +12,7 @@ use walkdir::WalkDir;
 
 use crate::blocking::blocking;
 use crate::boot_image::image_of;
+use crate::code;
 use crate::compile::Compiled;
 use crate::copy::copy_file;
 use crate::error::{BuildError, CompileError, InfrastructureError, SourceError};
@@ -34,6 +35,7 @@ pub(crate) struct StageContents {
     pub release: String,
     pub image: String,
     pub image_hash: String,
+    pub code: Option<String>,
     pub vmlinux: Option<String>,
     pub modules: bool,
 }
@@ -72,8 +74,14 @@ pub(crate) async fn fill(
         blocking("copying the modules", work).await??;
     }
     let path = stage.join(image);
-    let image_hash = blocking("hashing the image", move || fsx::digest::file(&path)).await??;
-    Ok(StageContents { release, image: image.into(), image_hash, vmlinux, modules })
+    let elf = vmlinux.as_ref().map(|name| stage.join(name));
+    let dir = modules.then(|| stage.to_path_buf());
+    let hash = move || {
+        let code = elf.map(|elf| code::hash(&elf, dir.as_deref())).transpose()?.flatten();
+        Ok::<_, BuildError>((fsx::digest::file(&path)?, code))
+    };
+    let (image_hash, code) = blocking("hashing the image", hash).await??;
+    Ok(StageContents { release, image: image.into(), image_hash, code, vmlinux, modules })
 }
 
 /// Copies all files except the modules. Returns the release and the name of the ELF file.

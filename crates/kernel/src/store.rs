@@ -27,6 +27,8 @@ pub struct Kernel {
     pub image: PathBuf,
     /// SHA-256 (hex) of the image.
     pub image_hash: String,
+    /// A hash of its code, which is equal for kernels that differ only in line numbers and names; `None` if it is not known.
+    pub code: Option<String>,
     /// The directory with `lib/modules/<release>/`; `None` without CONFIG_MODULES.
     pub modules: Option<PathBuf>,
     /// The release, as `uname -r` prints it.
@@ -66,6 +68,7 @@ impl Kernel {
             arch,
             image,
             image_hash,
+            code: None,
             modules: None,
             release,
             config,
@@ -94,6 +97,9 @@ pub struct Meta {
     pub image: String,
     /// SHA-256 (hex) of the image.
     pub image_hash: String,
+    /// A hash of its code and that of its modules ([`Kernel::code`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
     /// The file name of the ELF file with symbols.
     pub vmlinux: Option<String>,
     /// Whether it has `lib/modules/`.
@@ -233,6 +239,7 @@ impl Store {
             arch: meta.arch,
             image: dir.join(&meta.image),
             image_hash: meta.image_hash.clone(),
+            code: meta.code.clone(),
             modules: meta.modules.then(|| dir.clone()),
             release: meta.release.clone(),
             config: dir.join("config"),
@@ -324,6 +331,7 @@ mod tests {
             release: "6.1.0".into(),
             image: "vmlinux".into(),
             image_hash: "0".into(),
+            code: None,
             vmlinux: None,
             modules: false,
             initrd: None,

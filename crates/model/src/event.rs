@@ -99,6 +99,9 @@ pub enum Event {
         /// What the verdicts of this VM depend on, if it is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         experiment: Option<ExperimentKey>,
+        /// The same with the code of the kernel instead of its content. It is equal if kernels differ only in line numbers.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<ExperimentKey>,
     },
     /// The guest has booted and is about to run subtests.
     Booted {

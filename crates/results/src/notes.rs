@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{BuiltKernel, CommitId, Env, HostName, KernelId, TestPath};
+use model::{BuiltKernel, CommitId, Env, ExperimentKey, HostName, KernelId, ResultKey, TestPath};
 
 use crate::requests::RequestKind;
 
@@ -21,6 +21,20 @@ pub enum Note {
         at: i64,
         /// The result.
         end: RequestEnd,
+    },
+    /// An experiment, and the key of its code.
+    Code {
+        /// The experiment.
+        experiment: ExperimentKey,
+        /// The same with the code of the kernel instead of its content.
+        code: ExperimentKey,
+    },
+    /// Tests of a commit that wait for an idle slot: each ran at another commit whose kernel has the same code.
+    SameCode {
+        /// The commit.
+        commit: CommitId,
+        /// The tests, and where each of them ran.
+        tests: Vec<(ResultKey, CommitId)>,
     },
 }
 

@@ -239,6 +239,22 @@ impl Reader {
         Some((source, entry))
     }
 
+    /// The newest other commit at which a test ran with a kernel of the same code, as recorded with [`Note::Code`]. Reads the
+    /// database.
+    #[must_use]
+    pub fn same_code(&self, commit: &CommitId, key: &ResultKey, code: ExperimentKey) -> Option<CommitId> {
+        self.database
+            .query(|connection| db::inherit::same_code(connection, commit, key.as_str(), code))
+            .flatten()
+    }
+
+    /// The tests of a commit that wait for an idle slot, each with the commit at which it ran with the same code. Reads the
+    /// database.
+    #[must_use]
+    pub fn waiting_tests(&self, commit: &CommitId) -> Vec<(ResultKey, CommitId)> {
+        self.database.query(|connection| db::inherit::waiting(connection, commit)).unwrap_or_default()
+    }
+
     /// The number of tests of a commit with an inherited verdict. Reads the database.
     #[must_use]
     pub fn inherited_tests(&self, commit: &CommitId) -> usize {

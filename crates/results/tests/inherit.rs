@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use model::{CommitId, Conditions, TrustDomain, Verdict};
+use results::notes::Note;
 use results::retention::Policy;
 use results::{CommitDetails, Reader, VerdictRecord, Writer};
 
@@ -104,7 +105,7 @@ async fn the_experiments_of_version_9_are_kept() {
     let name = format!("f123456789abcdef{}", "0".repeat(48));
     database
         .execute_batch(&format!(
-            "DROP VIEW verdict; DROP TABLE experiment;
+            "DROP VIEW verdict; DROP TABLE experiment; DROP TABLE code; DROP TABLE same_code;
              CREATE TABLE experiment (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
              INSERT INTO experiment VALUES (7, '{name}');
              UPDATE attempt SET experiment = 7; UPDATE history SET experiment = 7;
@@ -151,4 +152,42 @@ async fn results_of_another_domain_are_not_inherited() {
     assert_eq!((twins("user/kmo"), twins("user/eve")), (vec![(b, a.clone())], vec![]));
     writer.record(of_domain("t.z", Some("user/eve"))).await.unwrap();
     assert_eq!((twins("user/kmo"), twins("user/eve")), (vec![], vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tests_wait_while_they_have_no_verdict_and_their_source_has_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (commit('a'), commit('b'));
+    let (x, y) = ("t.x".parse().unwrap(), "t.y".parse().unwrap());
+    let [first, other, code]: [model::ExperimentKey; 3] =
+        ["e", "f", "c"].map(|digit| digit.repeat(16).parse().unwrap());
+    let writer = Writer::open(dir.path()).unwrap();
+    list(&writer, &[('b', "tree 2"), ('a', "tree 1")]).await;
+    for (experiment, code) in [(first, code), (other, code), (first, other)] {
+        writer.note(Note::Code { experiment, code }).unwrap();
+    }
+    writer.record(record(&a, "t.x", None)).await.unwrap();
+    let reader = writer.reader();
+    assert_eq!(reader.same_code(&b, &x, code), Some(a.clone()), "the first code of an experiment stands");
+    assert_eq!(reader.same_code(&a, &x, code), None, "of other commits");
+    assert_eq!((reader.same_code(&b, &y, code), reader.same_code(&b, &x, other)), (None, None));
+
+    let tests = vec![(x.clone(), a.clone()), (y.clone(), a.clone())];
+    writer.note(Note::SameCode { commit: b.clone(), tests }).unwrap();
+    writer.record(record(&a, "t.z", None)).await.unwrap();
+    assert_eq!(reader.waiting_tests(&b), [(x.clone(), a.clone())], "y has no verdict there");
+    writer.record(record(&b, "t.x", None)).await.unwrap();
+    assert_eq!(reader.waiting_tests(&b), [], "it has a verdict");
+    writer.close().await.unwrap();
+
+    let rows = |table: &str| -> i64 {
+        let connection = rusqlite::Connection::open(dir.path().join("results.db")).unwrap();
+        connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!((rows("code"), rows("same_code")), (2, 2));
+    let writer = Writer::open(dir.path()).unwrap();
+    list(&writer, &[('d', "tree 3")]).await;
+    writer.close().await.unwrap();
+    assert_eq!(remove_old(dir.path()).await.len(), 2);
+    assert_eq!((rows("code"), rows("same_code")), (1, 0), "an experiment that never ran stays");
 }

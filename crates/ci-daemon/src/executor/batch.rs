@@ -84,8 +84,14 @@ pub enum Action {
     Build(ReportedBuild),
     /// Write a line to the executor's log.
     Log(String),
-    /// Inherit the verdicts of the experiment, if all jobs have one; then the child must be stopped.
-    Inherit(ExperimentKey),
+    /// Inherit the verdicts of the experiment, if all jobs have one; else postpone the jobs, if all have a verdict with the same
+    /// code. Then the child must be stopped.
+    Inherit {
+        /// The experiment.
+        experiment: ExperimentKey,
+        /// The same with the code of the kernel instead of its content, if it is known.
+        code: Option<ExperimentKey>,
+    },
     /// Stop the child, because its output is unusable.
     Stop,
 }
@@ -197,7 +203,9 @@ impl BatchState {
                 self.kernel_ready((kernel, image_hash), outcome, duration_ms)
             }
             Event::BuildFailed { reason } => self.build_failed(reason),
-            Event::BootStarted { vm, accel, experiment } => self.boot_started(vm, &accel, experiment),
+            Event::BootStarted { vm, accel, experiment, code } => {
+                self.boot_started((vm, &accel), experiment, code)
+            }
             Event::Booted { vm, duration_ms } => {
                 self.phase = Phase::Testing;
                 vec![Action::Log(format!("VM {vm} is up after {duration_ms} ms"))]
@@ -225,13 +233,19 @@ impl BatchState {
         }
     }
 
-    fn boot_started(&mut self, vm: u32, accel: &str, experiment: Option<ExperimentKey>) -> Vec<Action> {
+    fn boot_started(
+        &mut self,
+        (vm, accel): (u32, &str),
+        experiment: Option<ExperimentKey>,
+        code: Option<ExperimentKey>,
+    ) -> Vec<Action> {
         self.phase = Phase::Booting;
         self.current = None;
         // Before the first VM, nothing has run.
-        let experiment = experiment.filter(|_| vm == 1).map(Action::Inherit);
+        let experiment = experiment.filter(|_| vm == 1);
+        let inherit = experiment.map(|experiment| Action::Inherit { experiment, code });
         let log = Action::Log(format!("VM {vm} starts ({accel})"));
-        std::iter::once(log).chain(experiment).collect()
+        std::iter::once(log).chain(inherit).collect()
     }
 
     fn kernel_ready(

@@ -88,6 +88,8 @@ pub enum ExecutorEvent {
     },
     /// A verdict of the same experiment at another commit was recorded, and the test must run all the same.
     CheckInherited(Arc<PlannedJob>),
+    /// The tests ran at other commits whose kernels have the same code: they can wait for an idle slot.
+    Postponed(Vec<Arc<PlannedJob>>),
 }
 
 /// The progress of a batch.
@@ -378,7 +380,8 @@ impl<'a> BatchRun<'a> {
                 Action::Log(text) => self.log.line(text),
                 Action::Begin(at) => self.begin(at),
                 Action::Build(build) => self.record_build(build),
-                Action::Inherit(experiment) => match self.inherit(experiment).await {
+                Action::Inherit { experiment, code } => match self.inherit(experiment).await {
+                    Ok(false) if self.postpone(experiment, code) => return true,
                     Ok(false) => {}
                     Ok(true) => return true,
                     Err(error) => self.log.line(format!("no verdicts are inherited: {error}")),

@@ -6,6 +6,7 @@
 
 mod believe;
 mod bisect;
+mod postponed;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use results::bisections::BisectionRecord;
 use results::notes::RequestEnd;
 use results::requests::{RequestKind, Rerun};
 
+use self::postponed::Postponed;
 pub use self::status::Identity;
 pub use self::unconfirmed::{Unconfirmed, unconfirmed};
 pub use self::verdicts::RecordedVerdicts;
@@ -68,6 +70,7 @@ pub struct Farm {
     /// Claims that idle slots can finish, nearest to done first.
     open_claims: Vec<OpenClaim>,
     idle_time: IdleTime,
+    postponed: Postponed,
     /// Whether something happened that a bisection may use.
     bisect_now: bool,
     /// Requests about tests that no fetched branch has, while branches are still being fetched.
@@ -186,6 +189,7 @@ impl Farm {
             rechecks: Vec::new(),
             open_claims: Vec::new(),
             idle_time: IdleTime::default(),
+            postponed: Postponed::default(),
             bisect_now: true,
             waiting: Vec::new(),
             alone: Arc::default(),
@@ -218,14 +222,13 @@ impl Farm {
         let wanted: HashSet<&CommitId> =
             branches.flat_map(|branch| branch.commits.iter().map(|commit| &commit.id)).collect();
         self.reruns.keep_commits(|commit| wanted.contains(commit));
-        if !self.reruns.is_empty() || !self.claims.is_empty() {
-            self.choir.remove_where(|job| {
-                let commit = &job.payload.commit;
-                job.payload.purpose != Purpose::First
-                    && !wanted.contains(commit)
-                    && !self.bisections.has_commit(commit)
-            });
-        }
+        self.postponed.keep_commits(|commit| wanted.contains(commit));
+        self.choir.remove_where(|job| {
+            let commit = &job.payload.commit;
+            job.payload.purpose != Purpose::First
+                && !wanted.contains(commit)
+                && !self.bisections.has_commit(commit)
+        });
     }
 
     /// Replans. Pending jobs that are no longer among the first are taken back.
@@ -327,6 +330,9 @@ impl Farm {
             self.claim_run_ended(&end);
             return Vec::new();
         }
+        if end.payload.purpose == Purpose::Postponed {
+            return self.postponed_ended(end);
+        }
         if end.payload.purpose != Purpose::First {
             return self.rerun_ended(&end);
         }
@@ -382,7 +388,8 @@ impl Farm {
                 self.bisections.attempted(&job.name());
                 self.claims.attempted(&job, &verdict);
                 let outcome = belief::Outcome::of(verdict.status(), verdict.reason(), crash.as_deref());
-                if job.purpose == Purpose::First && matches!(verdict, Verdict::Failed { .. }) {
+                self.postponed.remove(&job.name());
+                if job.purpose.is_first() && matches!(verdict, Verdict::Failed { .. }) {
                     let times = self.view.config.top.confirm_failures;
                     let run = self.reruns.confirm(&job, times, vec![outcome]);
                     self.submit(run);
@@ -401,6 +408,7 @@ impl Farm {
                 let run = self.reruns.check(&job);
                 self.submit(run);
             }
+            ExecutorEvent::Postponed(jobs) => self.postponed.add(jobs),
             ExecutorEvent::CachedBuildDiffers(alarm) => {
                 self.alarms.push_back(alarm);
                 if self.alarms.len() > MOST_ALARMS {
@@ -506,12 +514,13 @@ impl Farm {
     pub fn is_done(&mut self) -> bool {
         let quiet =
             self.choir.pending_len() == 0 && self.choir.running_len() == 0 && !self.bisections.is_counting();
+        let quiet = quiet && self.postponed.len() == 0;
         self.view.complete && quiet && self.window.is_exhausted(&mut self.verdicts)
     }
 
     /// The number of jobs that are pending, running or left to plan. The last are counted up to `most`.
     pub fn left(&mut self, most: usize) -> usize {
-        let submitted = self.choir.pending_len() + self.choir.running_len();
+        let submitted = self.choir.pending_len() + self.choir.running_len() + self.postponed.len();
         submitted + self.window.count_left(most, &mut self.verdicts)
     }
 

@@ -6,7 +6,6 @@ use model::StatusSnapshot;
 
 use super::Farm;
 use crate::executor::placement;
-use crate::plan::Purpose;
 pub use crate::report::snapshot::Identity;
 use crate::report::snapshot::{SnapshotParts, snapshot};
 
@@ -15,11 +14,14 @@ impl Farm {
     pub fn snapshot(&mut self, problems: &[String], now: i64) -> StatusSnapshot {
         let mut pending = BTreeMap::new();
         self.choir.remove_where(|job| {
-            if job.payload.purpose == Purpose::First {
+            if job.payload.purpose.is_first() {
                 *pending.entry(job.payload.commit.to_string()).or_default() += 1;
             }
             false
         });
+        for commit in self.postponed.commits() {
+            *pending.entry(commit.to_string()).or_default() += 1;
+        }
         let more_to_plan = !self.window.is_exhausted(&mut self.verdicts);
         let branches: Vec<_> = self.view.branches.iter().map(|(name, branch)| branch.status(name)).collect();
         let problems: Vec<String> = self.problems().into_iter().chain(problems.iter().cloned()).collect();

@@ -60,6 +60,8 @@ pub struct PlannedJob {
 pub enum Purpose {
     /// The first attempt, for the verdict.
     First,
+    /// The first attempt, for the verdict, of a test that waited for an idle slot.
+    Postponed,
     /// A retry after a failure, to find flaky subtests.
     Confirm,
     /// A rerun that a user requested.
@@ -85,11 +87,18 @@ pub struct JobRef {
 }
 
 impl Purpose {
+    /// Whether the attempt gives the verdict.
+    #[must_use]
+    pub fn is_first(self) -> bool {
+        matches!(self, Self::First | Self::Postponed)
+    }
+
     /// The suffix of the job's title. Empty for a first attempt.
     #[must_use]
     pub fn suffix(self) -> &'static str {
         match self {
             Self::First => "",
+            Self::Postponed => " (same code)",
             Self::Confirm => " (confirming)",
             Self::Requested => " (requested)",
             Self::Check => " (checking)",
@@ -130,6 +139,7 @@ impl PlannedJob {
         let alone = if self.alone { " alone" } else { "" };
         let suffix = match self.purpose {
             Purpose::First => String::new(),
+            Purpose::Postponed => " postponed".into(),
             Purpose::Confirm | Purpose::Requested | Purpose::Check => " again".into(),
             // No other test disturbs it.
             Purpose::Bisect => format!(" bisecting {}", self.subtest),

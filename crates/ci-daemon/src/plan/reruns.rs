@@ -56,7 +56,7 @@ impl Reruns {
         outcomes: Vec<Outcome>,
     ) -> Option<PlannedJob> {
         let times = (times as usize + 1).saturating_sub(outcomes.len());
-        if times == 0 || job.purpose != Purpose::First {
+        if times == 0 || !job.purpose.is_first() {
             return None;
         }
         let seen = self.confirmed.entry(job.commit.clone()).or_default();

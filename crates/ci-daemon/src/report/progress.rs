@@ -9,7 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use model::{Counts, Verdict};
 
 use crate::executor::run::BatchProgress;
-use crate::plan::{PlannedJob, Purpose};
+use crate::plan::PlannedJob;
 
 /// The progress display.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl Progress {
         match self {
             Self::Quiet => tracing::info!("{line}"),
             // Only first verdicts are counted.
-            Self::Plain(_) | Self::Terminal(..) if job.purpose != Purpose::First => {}
+            Self::Plain(_) | Self::Terminal(..) if !job.purpose.is_first() => {}
             Self::Plain(counts) => counts.add(verdict.status()),
             Self::Terminal(counts, bars) => {
                 counts.add(verdict.status());
@@ -164,7 +164,7 @@ fn summary(counts: &Counts) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::fixture;
+    use crate::plan::{Purpose, fixture};
 
     #[test]
     fn lines() {

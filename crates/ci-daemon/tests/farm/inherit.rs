@@ -206,3 +206,59 @@ fn a_verdict_of_the_same_experiment_is_checked() {
     farm.once();
     assert_eq!(farm.attempts(&newer, "t.one.a"), ["1 Passed"]);
 }
+
+/// The mode of a commit with an experiment and code of these digits.
+fn kernel(experiment: char, code: char) -> String {
+    let digits = |digit: char| String::from(digit).repeat(16);
+    format!("experiment={} code={}", digits(experiment), digits(code))
+}
+
+#[test]
+fn a_commit_with_the_same_code_waits_for_an_idle_slot() {
+    let farm = Farm::new();
+    let config = farm.config("confirm_failures = 4");
+    farm.configure(&format!("{config}[host.local]\nkind = \"local\"\nslots = 2\n"));
+    let old = farm.commit("one", &kernel('1', 'c'));
+    farm.once();
+    let other = farm.commit("two", &kernel('2', 'd'));
+    let same = farm.commit("three", &format!("{} fail", kernel('3', 'c')));
+    farm.delay("1");
+    let daemon = farm.start(&["--once"]);
+    let reader = farm.reader();
+    until("the tests wait", || reader.waiting_tests(&same).len() == 5);
+    assert!(reader.waiting_tests(&same).iter().all(|(_, source)| *source == old));
+    assert!(daemon.wait().success());
+    // The commit that is not the newest runs first. A failure of a test that waited is confirmed.
+    let ran = farm.ran();
+    let is_of = |commit: &CommitId| ran.iter().position(|line| line.starts_with(commit.as_str())).unwrap();
+    let last_of_other = ran.iter().rposition(|line| line.starts_with(other.as_str())).unwrap();
+    assert!(is_of(&same) > last_of_other, "{ran:?}");
+    assert_eq!(farm.attempts(&same, "t.one.b"), ["1 Failed", "2 Failed"]);
+    assert_eq!((farm.tally(&same), farm.tally(&other)), ("5 Failed".into(), "5 Passed".into()));
+    assert_eq!(entry(&farm, &same, "t.one.b").decisive.ran_at, None);
+    assert_eq!(reader.waiting_tests(&same), []);
+    // A group without inheritance waits for nothing.
+    farm.configure(&config.replace("[test_group.g]\n", "[test_group.g]\ninherit = false\n"));
+    let last = farm.commit("four", &kernel('4', 'c'));
+    farm.once();
+    assert_eq!((farm.tally(&last), farm.reader().waiting_tests(&last)), ("5 Passed".into(), Vec::new()));
+}
+
+#[test]
+fn tests_that_wait_are_found_again_after_a_kill() {
+    let farm = Farm::new();
+    farm.configure(&format!("{}[host.local]\nkind = \"local\"\nslots = 1\n", farm.config("")));
+    farm.commit("one", &kernel('1', 'c'));
+    farm.once();
+    let other = farm.commit("two", &kernel('2', 'd'));
+    let same = farm.commit("three", &kernel('3', 'c'));
+    farm.hold(true);
+    let daemon = farm.start(&[]);
+    until("the other commit runs", || farm.ran().iter().any(|line| line.starts_with(other.as_str())));
+    daemon.signal(Signal::KILL);
+    daemon.wait();
+    farm.hold(false);
+    assert!(!farm.ran().iter().any(|line| line.starts_with(same.as_str())));
+    farm.once();
+    assert_eq!((farm.tally(&same), farm.tally(&other)), ("5 Passed".to_owned(), "5 Passed".to_owned()));
+}

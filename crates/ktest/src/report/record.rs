@@ -233,7 +233,7 @@ mod tests {
                 fetched: false,
                 duration_ms: 1,
             },
-            Event::BootStarted { vm: 1, accel: "tcg".into(), experiment: None },
+            Event::BootStarted { vm: 1, accel: "tcg".into(), experiment: None, code: None },
             verdict("generic/001", Verdict::Passed, 1500),
             verdict("punch", Verdict::Failed { reason: "kernel BUG at <fs/x.c> & \"more\"".into() }, 20),
             verdict("dax", Verdict::NotRun { reason: "no pmem".into() }, 0),

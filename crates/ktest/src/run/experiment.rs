@@ -20,49 +20,65 @@ const VERSION: &str = "1";
 /// The limit of a list of packages and of a kernel configuration, in bytes.
 const MAX_LIST: u64 = 16 << 20;
 
-/// The key of a VM; `None` if it is not known what the run depends on: clones can contain what earlier guests built in them.
-pub(super) fn key(prepared: &Prepared<'_>, machine: &Machine) -> Option<ExperimentKey> {
-    let key = hash(prepared, machine);
-    key.inspect_err(|error| tracing::warn!("the verdicts have no experiment key: {error}")).ok().flatten()
+/// The keys of a VM.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Keys {
+    /// Its experiment; `None` if it is not known what the run depends on: clones can contain what earlier guests built in them.
+    pub experiment: Option<ExperimentKey>,
+    /// The same with the code of the kernel instead of its content: two kernels with the same code differ in line numbers and
+    /// names only. `None` if the code is not known, or if the run reads the source of the kernel.
+    pub code: Option<ExperimentKey>,
 }
 
-fn hash(prepared: &Prepared<'_>, machine: &Machine) -> Result<Option<ExperimentKey>, RunError> {
+/// The keys of a VM.
+pub(super) fn keys(prepared: &Prepared<'_>, machine: &Machine) -> Keys {
+    let keys = hash(prepared, machine);
+    keys.inspect_err(|error| tracing::warn!("the verdicts have no experiment key: {error}"))
+        .unwrap_or_default()
+}
+
+fn hash(prepared: &Prepared<'_>, machine: &Machine) -> Result<Keys, RunError> {
     let Declared { request, file, declared, host_env } = &prepared.run;
-    let Some(file) = file else { return Ok(None) };
+    let Some(file) = file else { return Ok(Keys::default()) };
     if !testfile::clones_in(&host_env.deps_dir).is_empty() {
-        return Ok(None);
+        return Ok(Keys::default());
     }
-    let Some(content) = file.content().map_err(RunError::infrastructure)? else { return Ok(None) };
+    let Some(content) = file.content().map_err(RunError::infrastructure)? else { return Ok(Keys::default()) };
     let suite = suites::used(&declared.rw_images, host_env);
-    let mut hash = Hasher::new();
-    let mut add = |text: &str| hash.field(text);
-    add(VERSION);
-    add(INIT);
     let kernel = &prepared.kernel;
-    add(&kernel.release);
     // The id of a distribution's kernel says which packages it is from. That of a built one names its source, and other
     // sources can give the same kernel.
     let id_only = matches!(request.kernel, KernelFrom::Named(_));
-    add(&if id_only { kernel.id.to_string() } else { kernel.content().map_err(RunError::infrastructure)? });
+    let kernel_content =
+        if id_only { kernel.id.to_string() } else { kernel.content().map_err(RunError::infrastructure)? };
     let initrd = kernel.initrd.as_ref().filter(|_| !id_only);
-    add(&initrd
-        .map(|file| fsx::digest::file(file))
-        .transpose()
-        .map_err(RunError::infrastructure)?
-        .unwrap_or_default());
-    add(&content);
-    add(&suite.map(|suite| suite.to_string()).unwrap_or_default());
-    add(&fsx::own::read_to_string(&kernel.config, MAX_LIST).unwrap_or_default());
     // They are built from the source, not only from what is in the kernel.
     let has_source = prepared.kselftests.is_some() || declared.kernel_headers;
-    add(if has_source { kernel.id.as_str() } else { "" });
     let env: Vec<(String, String)> = request.inherited().chain(request.env()).collect();
-    add(&format!("{env:?}"));
-    add(&image(&machine.root, host_env)?);
-    add(&declared.timeout_seconds().to_string());
-    add(&format!("{} {} {}", declared.allow_taint, declared.tests_unknown, declared.network));
-    add(&describe(machine, host_env)?);
-    Ok(hash.finish_hex().parse().ok())
+    let rest = [
+        initrd
+            .map(|file| fsx::digest::file(file))
+            .transpose()
+            .map_err(RunError::infrastructure)?
+            .unwrap_or_default(),
+        content,
+        suite.map(|suite| suite.to_string()).unwrap_or_default(),
+        fsx::own::read_to_string(&kernel.config, MAX_LIST).unwrap_or_default(),
+        if has_source { kernel.id.to_string() } else { String::new() },
+        format!("{env:?}"),
+        image(&machine.root, host_env)?,
+        declared.timeout_seconds().to_string(),
+        format!("{} {} {}", declared.allow_taint, declared.tests_unknown, declared.network),
+        describe(machine, host_env)?,
+    ];
+    let key = |kernel_content: &str| {
+        let mut hash = Hasher::new();
+        let first = [VERSION, INIT, &kernel.release, kernel_content];
+        first.into_iter().chain(rest.iter().map(String::as_str)).for_each(|text| hash.field(text));
+        hash.finish_hex().parse().ok()
+    };
+    let code = kernel.code.as_ref().filter(|_| !id_only && !has_source);
+    Ok(Keys { experiment: key(&kernel_content), code: code.and_then(|code| key(&format!("code {code}"))) })
 }
 
 /// The machine as the guest sees it, without the places of its files on the host.
@@ -193,14 +209,18 @@ mod tests {
         }
     }
 
-    fn key_of(change: impl FnOnce(&Path, &mut Parts)) -> Option<ExperimentKey> {
+    fn keys_of(change: impl FnOnce(&Path, &mut Parts)) -> Keys {
         let dir = tempfile::tempdir().unwrap();
         let mut parts = parts(dir.path());
         change(dir.path(), &mut parts);
         let Parts { request, file, declared, host_env, kernel, machine } = parts;
         let run = Declared { request: &request, file: Some(file), declared, host_env };
         let root = machine.root.clone();
-        key(&Prepared { run, kernel, root, kselftests: None, saved: None }, &machine)
+        keys(&Prepared { run, kernel, root, kselftests: None, saved: None }, &machine)
+    }
+
+    fn key_of(change: impl FnOnce(&Path, &mut Parts)) -> Option<ExperimentKey> {
+        keys_of(change).experiment
     }
 
     #[test]
@@ -290,6 +310,29 @@ mod tests {
             let key = key_of(change).unwrap();
             assert_eq!(seen.insert(key, what), None, "{what}");
         }
+    }
+
+    #[test]
+    fn kernels_with_the_same_code() {
+        let keys = |image: &'static str, code: &'static str, other: Option<Change>| {
+            keys_of(|dir, parts| {
+                parts.kernel.image_hash = image.repeat(64);
+                parts.kernel.code = Some(code.repeat(64));
+                if let Some(change) = other {
+                    change(dir, parts);
+                }
+            })
+        };
+        let first = keys("1", "a", None);
+        let same = keys("2", "a", None);
+        assert!(first.code.is_some() && first.code == same.code && first.experiment != same.experiment);
+        assert_ne!(keys("2", "b", None).code, first.code, "another code");
+        for (what, change) in changed_files().into_iter().filter(|(what, _)| !what.contains("module")) {
+            assert_ne!(keys("2", "a", Some(change)).code, first.code, "{what}");
+        }
+        let headers: Change = Box::new(|_, parts| parts.declared.kernel_headers = true);
+        assert_eq!(keys("1", "a", Some(headers)).code, None, "what is built from the source");
+        assert_eq!(keys_of(|_, _| {}).code, None, "a kernel without it");
     }
 
     #[test]

@@ -181,6 +181,7 @@ pub(crate) fn kernel_in(dir: &std::path::Path) -> ::kernel::Kernel {
         arch: model::Arch::native().unwrap(),
         image: dir.join("vmlinux"),
         image_hash: String::new(),
+        code: None,
         modules: None,
         release: "6.1.0".into(),
         config: dir.join("config"),

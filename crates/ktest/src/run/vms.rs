@@ -18,6 +18,7 @@ use vm::supervise::{
 
 use super::cores::Cores;
 use super::error::{CannotRun, RunError};
+use super::experiment::Keys;
 use super::guest_cache::GuestCache;
 use super::machine::{VmSetup, has_kgdb, prepare};
 use super::phases::{Declared, Prepared};
@@ -174,9 +175,8 @@ impl Attempt for Vms<'_> {
             return Ok(AttemptEnd::DryRun);
         }
         results.out.file("qemu-command", format!("{command}\n").as_bytes())?;
-        if !self.boot_only {
-            results.conditions.experiment = experiment::key(self.prepared, &machine);
-        }
+        let keys = if self.boot_only { Keys::default() } else { experiment::keys(self.prepared, &machine) };
+        results.conditions.experiment = keys.experiment;
         let vm = Vm {
             number: self.number,
             prepared: self.prepared,
@@ -196,6 +196,7 @@ impl Attempt for Vms<'_> {
             cache: guest_cache.as_ref(),
             qemu_sandbox: self.qemu_sandbox.as_ref(),
             core_bytes,
+            keys,
         };
         let (end, cores) = vm.run(subtests, results).await?;
         self.cores += cores;
@@ -231,6 +232,7 @@ struct Vm<'a> {
     cache: Option<&'a GuestCache>,
     qemu_sandbox: Option<&'a QemuSandbox>,
     core_bytes: u64,
+    keys: Keys,
 }
 
 impl Vm<'_> {
@@ -240,8 +242,8 @@ impl Vm<'_> {
         subtests: &[SubtestName],
         results: &mut Results<'_>,
     ) -> Result<(AttemptEnd, u32), RunError> {
-        let (accel, experiment) = (self.accel.to_string(), results.conditions.experiment);
-        results.reporter.event(Event::BootStarted { vm: self.number, accel, experiment });
+        let (accel, Keys { experiment, code }) = (self.accel.to_string(), self.keys);
+        results.reporter.event(Event::BootStarted { vm: self.number, accel, experiment, code });
         let clock = results.reporter.began();
         let boot = Instant::now();
         let protocol = self.protocol.clone();

@@ -43,11 +43,53 @@ pub fn same_experiment(
     test: &str,
     experiment: ExperimentKey,
 ) -> Result<Option<CommitId>> {
+    newest(connection, VERDICT, (experiment, test, commit))
+}
+
+/// The commit that a query with a key, a test and a commit finds.
+fn newest(
+    connection: &Connection,
+    sql: &str,
+    (key, test, commit): (ExperimentKey, &str, &CommitId),
+) -> Result<Option<CommitId>> {
     let sha = connection
-        .prepare_cached(VERDICT)?
-        .query_row(params![bits(experiment), test, commit.as_str()], |row| row.get::<_, String>(0))
+        .prepare_cached(sql)?
+        .query_row(params![bits(key), test, commit.as_str()], |row| row.get::<_, String>(0))
         .optional()?;
     Ok(sha.and_then(|sha| sha.parse().ok()))
+}
+
+/// The newest commit at which a test has a verdict in another experiment with the same code.
+const SAME_CODE: &str = "SELECT c.sha FROM code d CROSS JOIN experiment e ON e.key = d.experiment \
+    CROSS JOIN attempt a ON a.commit_ = e.commit_ AND a.test = (SELECT id FROM test WHERE key = ?2) \
+    JOIN commit_ c ON c.id = a.commit_ \
+    WHERE d.key = ?1 AND a.experiment = d.experiment AND a.ran_at IS NULL AND a.decisive = 1 AND a.status BETWEEN 1 AND 3 \
+    AND c.sha <> ?3 ORDER BY e.commit_ DESC LIMIT 1";
+
+/// The newest commit other than this one at which a test has a verdict with the same code.
+pub fn same_code(
+    connection: &Connection,
+    commit: &CommitId,
+    test: &str,
+    code: ExperimentKey,
+) -> Result<Option<CommitId>> {
+    newest(connection, SAME_CODE, (code, test, commit))
+}
+
+/// The tests of a commit that wait for an idle slot, each with the commit at which it ran with the same code. A test that has a
+/// verdict, or that no longer has one there, is left out.
+const WAITING: &str = "SELECT t.key, c.sha FROM same_code w JOIN test t ON t.id = w.test JOIN commit_ c ON c.id = w.source \
+    WHERE w.commit_ = (SELECT id FROM commit_ WHERE sha = ?1) \
+    AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.commit_ = w.commit_ AND a.test = w.test AND a.decisive = 1) \
+    AND EXISTS (SELECT 1 FROM attempt a WHERE a.commit_ = w.source AND a.test = w.test AND a.decisive = 1) ORDER BY t.key";
+
+/// The tests of a commit that wait for an idle slot, each with the commit at which it ran with the same code.
+pub fn waiting(connection: &Connection, commit: &CommitId) -> Result<Vec<(ResultKey, CommitId)>> {
+    let mut select = connection.prepare_cached(WAITING)?;
+    let rows = select
+        .query_map([commit.as_str()], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    let parsed = rows.map(|row| row.map(|(test, source)| Some((test.parse().ok()?, source.parse().ok()?))));
+    parsed.filter_map(Result::transpose).collect()
 }
 
 const INHERITED: &str = "SELECT count(*) FROM attempt WHERE decisive = 1 AND ran_at IS NOT NULL \
@@ -98,6 +140,31 @@ impl Batch<'_> {
             self.run("INSERT OR IGNORE INTO experiment VALUES (?1, ?2)", [bits(key), commit])?;
         }
         Ok(())
+    }
+
+    /// Records the key of the code of an experiment.
+    pub(super) fn code(&mut self, experiment: ExperimentKey, code: ExperimentKey) -> Result<()> {
+        self.run("INSERT OR IGNORE INTO code VALUES (?1, ?2)", [bits(experiment), bits(code)]).map(drop)
+    }
+
+    /// Records that tests of a commit wait for an idle slot.
+    pub(super) fn same_code(&mut self, commit: &CommitId, tests: &[(ResultKey, CommitId)]) -> Result<()> {
+        let id = self.commit(commit)?;
+        for (key, source) in tests {
+            let values = [id, self.test(key)?, self.commit(source)?];
+            self.run("INSERT OR REPLACE INTO same_code VALUES (?1, ?2, ?3)", values)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what is recorded about the code of a commit, after its experiments were removed.
+    pub(super) fn remove_code_of(&mut self, commit: i64) -> Result<()> {
+        self.run(
+            "DELETE FROM code WHERE experiment IN (SELECT experiment FROM attempt WHERE commit_ = ?1) \
+             AND NOT EXISTS (SELECT 1 FROM experiment e WHERE e.key = code.experiment)",
+            [commit],
+        )?;
+        self.run("DELETE FROM same_code WHERE commit_ = ?1", [commit]).map(drop)
     }
 
     /// Records that a batch of this trust domain recorded results of a commit.

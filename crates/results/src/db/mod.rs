@@ -43,9 +43,9 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 
 /// The version of the schema, in `user_version`.
-const VERSION: i64 = 10;
+const VERSION: i64 = 11;
 /// Entry N is the step from version N to N + 1.
-const MIGRATIONS: [&str; 10] = [
+const MIGRATIONS: [&str; 11] = [
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
@@ -56,6 +56,7 @@ const MIGRATIONS: [&str; 10] = [
     include_str!("schema/8.sql"),
     include_str!("schema/9.sql"),
     include_str!("schema/10.sql"),
+    include_str!("schema/11.sql"),
 ];
 const VIEWS: &str = include_str!("schema/views.sql");
 /// `application_id`: "ktst".

@@ -17,6 +17,8 @@ impl Batch<'_> {
             Note::Build(build) => self.build(build),
             Note::Request(request) => self.request(request),
             Note::RequestEnded { file, at, end } => self.request_ended(file, *at, end),
+            Note::Code { experiment, code } => self.code(*experiment, *code),
+            Note::SameCode { commit, tests } => self.same_code(commit, tests),
         }
     }
 

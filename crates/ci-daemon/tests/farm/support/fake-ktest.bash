@@ -67,7 +67,10 @@ image=beef
 event '"kernel_ready","kernel":"'"$(printf %064d 7)"'","image_hash":"'"$image"'","cached":true,"duration_ms":1'
 experiment=
 [[ ! -e $fake/experiment ]] || experiment=",\"experiment\":\"$(<"$fake/experiment")\""
-event "\"boot_started\",\"vm\":1,\"accel\":\"tcg\"$experiment"
+[[ $mode != *experiment=* ]] || experiment=",\"experiment\":\"$(grep -oE 'experiment=[0-9a-f]{16}' <<<"$mode" | cut -d= -f2)\""
+code=
+[[ $mode != *code=* ]] || code=",\"code\":\"$(grep -oE 'code=[0-9a-f]{16}' <<<"$mode" | cut -d= -f2)\""
+event "\"boot_started\",\"vm\":1,\"accel\":\"tcg\"$experiment$code"
 mkdir -p "$out/out"
 for subtest in "${subtests[@]}"; do
 	echo "$commit $test $subtest" >>"$fake/ran"

@@ -109,7 +109,7 @@ fn of_elf(elf: &Elf<'_>) -> object::Result<String> {
 fn target(elf: &Elf<'_>, symbol: object::SymbolIndex) -> object::Result<String> {
     let symbol = elf.symbol_by_index(symbol)?;
     let section = symbol.section_index().and_then(|index| elf.section_by_index(index).ok());
-    let section = section.as_ref().map(|section| section.name()).transpose()?.unwrap_or_default();
+    let section = section.as_ref().map(object::ObjectSection::name).transpose()?.unwrap_or_default();
     // The names of local symbols can contain line numbers.
     let name = if symbol.is_local() { "" } else { symbol.name()? };
     Ok(format!("{name} {section}+{}", symbol.address()))

@@ -52,6 +52,20 @@ pub struct CommitView {
     /// The owners of the failed tests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub owners: Vec<OwnersRow>,
+    /// Tests without a verdict that wait for an idle slot: they ran at other commits whose kernels have the same code.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub same_code: Vec<SameCodeRow>,
+}
+
+/// A test that waits for an idle slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SameCodeRow {
+    /// The result key.
+    pub name: String,
+    /// A commit at which it ran with the same code.
+    pub commit: CommitId,
+    /// Its status there.
+    pub status: Status,
 }
 
 /// A commit of a listing, without results.
@@ -123,6 +137,7 @@ impl CommitView {
             since: Vec::new(),
             build: None,
             owners: Vec::new(),
+            same_code: Vec::new(),
         }
     }
 

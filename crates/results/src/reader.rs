@@ -2,7 +2,7 @@
 //!
 //! Nothing here writes. Each call reads the currently published files; a reader never has to be reopened.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -17,6 +17,7 @@ use crate::directory;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::json::ArtifactRow;
+use crate::json::SameCodeRow;
 use crate::layout::{self, Layout, LogKind};
 use crate::logs::Log;
 use crate::notes::StoredBuild;
@@ -246,6 +247,19 @@ impl Reader {
         self.database
             .query(|connection| db::inherit::same_code(connection, commit, key.as_str(), code))
             .flatten()
+    }
+
+    /// The tests of a commit that wait for an idle slot, with their status at the commit at which each ran with the same code.
+    /// Reads the database; without one, there are none.
+    #[must_use]
+    pub fn same_code_rows(&self, commit: &CommitId) -> Vec<SameCodeRow> {
+        let mut sources: HashMap<CommitId, Option<CommitResults>> = HashMap::new();
+        let row = |(test, source): (ResultKey, CommitId)| {
+            let there = sources.entry(source.clone()).or_insert_with(|| self.commit(&source).ok().flatten());
+            let status = there.as_ref()?.get(&test)?.status();
+            Some(SameCodeRow { name: test.to_string(), commit: source, status })
+        };
+        self.waiting_tests(commit).into_iter().filter_map(row).collect()
     }
 
     /// The tests of a commit that wait for an idle slot, each with the commit at which it ran with the same code. Reads the

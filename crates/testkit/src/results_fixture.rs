@@ -169,6 +169,14 @@ impl ResultsFixture {
         self
     }
 
+    /// Records that a test of a commit waits for an idle slot, because it ran at another one with the same code. It becomes
+    /// durable with the next verdict.
+    pub fn waiting(&self, commit: &CommitId, key: &str, source: &CommitId) -> &Self {
+        let tests = vec![(key.parse().expect("a result key"), source.clone())];
+        self.writer.note(Note::SameCode { commit: commit.clone(), tests }).expect("a test waits");
+        self
+    }
+
     /// Records a running subtest and its log so far.
     pub fn running(&self, commit: &CommitId, key: &str, started: i64, log: &str) -> &Self {
         let key: ResultKey = key.parse().expect("a result key");

@@ -5,13 +5,14 @@ use askama::Template;
 use model::{CommitId, Counts, Status};
 use regress::builds::{self, is_unbuilt};
 use regress::suspicious::{SuspiciousPass, earlier};
-use results::json::{CommitView, OwnersRow, SinceRow, SuspicionRow};
+use results::json::{CommitView, OwnersRow, SameCodeRow, SinceRow, SuspicionRow};
 use results::{BranchEntry, CommitResults, TestEntry};
 
 use super::build_lines::{Banner, BuildPosition};
 use super::configuration_chips::{Chip, chips_of};
 use super::eta::Estimator;
 use super::range_diff::{EarlierVersion, earlier_version};
+use super::same_code::{self, SameCodeLine};
 use super::testlist::{
     Addresses, BranchPosition, Group, Section, first_bads, groups, groups_heading, is_known, sections,
     test_line,
@@ -64,6 +65,7 @@ struct CommitPage<'a> {
     progress: String,
     note: Option<String>,
     earlier: Option<EarlierVersion>,
+    same_code: Vec<SameCodeLine>,
     inherited: Vec<InheritedLine>,
     sections: Vec<Section>,
     groups_heading: String,
@@ -126,6 +128,7 @@ pub fn view(context: Context<'_>, route: &CommitRoute, format: Format) -> Result
         route.status.is_none_or(|status| entry.status() == status) && filter.matches(entry.key.as_str())
     };
     context.store.cache_names(&results);
+    let same_code = same_code_rows(context, route, &filter);
     let suspicious =
         place.as_ref().filter(|_| route.status.is_none() && route.page == 0).map_or_else(Vec::new, |place| {
             suspicious::of_commit(context, &filter, &results, &earlier(&place.entries, place.row))
@@ -134,13 +137,23 @@ pub fn view(context: Context<'_>, route: &CommitRoute, format: Format) -> Result
         let suspicious = suspicious.iter().map(SuspicionRow::from).collect();
         let owners =
             OwnersRow::of_failed(&context.owners(), results.entries.iter().filter(|entry| wanted(entry)));
-        let view = CommitView { build: builds::view(&results), owners, ..CommitView::new(&results, wanted) };
+        let build = builds::view(&results);
+        let view = CommitView { build, owners, same_code, ..CommitView::new(&results, wanted) };
         let Some(place) = &place else { return context.json(&CommitView { suspicious, ..view }) };
         let authorship = place.entries[place.row].authorship.clone();
         let since = since(context, place, results.entries.iter().filter(|entry| wanted(entry)));
         return context.json(&CommitView { suspicious, authorship, since, ..view });
     }
-    render(context, route, place.as_ref(), &results, (&pattern, &filter), &suspicious)
+    render(context, route, place.as_ref(), &results, (&pattern, &filter), (&suspicious, &same_code))
+}
+
+/// The tests that wait for an idle slot, of those that match the filter.
+fn same_code_rows(context: Context<'_>, route: &CommitRoute, filter: &Filter) -> Vec<SameCodeRow> {
+    if route.status.is_some() || route.page > 0 {
+        return Vec::new();
+    }
+    let rows = context.store.reader().same_code_rows(&route.sha).into_iter();
+    rows.filter(|row| filter.matches(&row.name)).collect()
 }
 
 /// Since when the failed ones of these tests fail.
@@ -263,7 +276,7 @@ fn render(
     place: Option<&BranchPosition>,
     results: &CommitResults,
     (pattern, filter): (&Filter, &Filter),
-    suspicious: &[SuspiciousPass],
+    (suspicious, same_code): (&[SuspiciousPass], &[SameCodeRow]),
 ) -> Result<Response, Problem> {
     let links = context.links();
     let at = place.map(|place| &place.at);
@@ -317,6 +330,7 @@ fn render(
         note: note(results, &matching, (test, &progress), groups.len() > GROUPS_MAX),
         progress,
         earlier: at.and_then(|at| before_push(context, at, results)),
+        same_code: same_code::lines(context, at, same_code),
         inherited: inherited(links, at, &matching),
         sections,
         groups_heading: groups_heading(&folded_rows),

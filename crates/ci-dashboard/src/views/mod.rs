@@ -30,6 +30,7 @@ pub mod matrix;
 pub mod metrics;
 pub mod range_diff;
 pub mod records;
+mod same_code;
 pub mod status;
 mod suspicious;
 pub mod test;

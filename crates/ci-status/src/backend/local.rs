@@ -17,7 +17,7 @@ use regress::suspicious::{Columns, PASSES_READ, Source};
 use regress::{CommitStatuses, Names};
 use results::bisections::BisectionRecords;
 use results::claims::ClaimRecords;
-use results::json::{ArtifactRow, BuildRow, FlakyRow, OwnersRow};
+use results::json::{ArtifactRow, BuildRow, FlakyRow, OwnersRow, SameCodeRow};
 use results::requests::{self, RequestKind, RequestState};
 use results::{
     BranchEntry, CommitResults, HistoryEntry, LogKind, Reader, RecentRun, Resolved, Statuses, TestDuration,
@@ -150,6 +150,10 @@ impl Backend for Local {
 
     fn owners(&self, results: &CommitResults) -> Result<Vec<OwnersRow>, Problem> {
         Ok(OwnersRow::of_failed(&self.reader.owners()?, &results.entries))
+    }
+
+    fn same_code(&self, commit: &CommitId) -> Result<Vec<SameCodeRow>, Problem> {
+        Ok(self.reader.same_code_rows(commit))
     }
 
     fn source(&self) -> Option<&dyn Source> {

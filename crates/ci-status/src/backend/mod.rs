@@ -17,7 +17,7 @@ use regress::range_diff::RangeDiffView;
 use regress::suspicious::Source;
 use results::bisections::BisectionRecords;
 use results::claims::ClaimRecords;
-use results::json::{ArtifactRow, BuildRow, FlakyRow, OwnersRow, SinceRow, SuspicionRow};
+use results::json::{ArtifactRow, BuildRow, FlakyRow, OwnersRow, SameCodeRow, SinceRow, SuspicionRow};
 use results::requests::{RequestKind, RequestState};
 use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, Resolved};
 
@@ -106,6 +106,9 @@ pub trait Backend: Debug + Send + Sync {
         let _ = (at, commit);
         Ok(None)
     }
+
+    /// The tests of a commit that wait for an idle slot, because they ran at another commit whose kernel has the same code.
+    fn same_code(&self, commit: &CommitId) -> Result<Vec<SameCodeRow>, Problem>;
 
     /// Columns of commits and single results, if both are quick to read.
     fn source(&self) -> Option<&dyn Source> {

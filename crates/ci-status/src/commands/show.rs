@@ -1,10 +1,11 @@
 //! `ci-status show`: one commit, test by test, failures first.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use model::{Counts, Owner, Status};
+use model::{CommitId, Counts, Owner, Status};
 use regress::builds;
-use results::json::{BuildRow, CommitView, FailedKernelRow, OwnersRow, SinceRow, SuspicionRow};
+use results::json::{BuildRow, CommitView, FailedKernelRow, OwnersRow, SameCodeRow, SinceRow, SuspicionRow};
 use results::{Authorship, CommitResults, TestEntry};
 use stdio::terminal;
 
@@ -34,6 +35,8 @@ pub struct Show {
     command: Option<String>,
     /// The kernels that do not build.
     build: Option<BuildRow>,
+    /// Tests that wait for an idle slot.
+    same_code: Vec<SameCodeRow>,
     /// Whether their tests are one line.
     is_folded: bool,
 }
@@ -61,12 +64,26 @@ pub fn run(
     });
     let since = since::of_commit(context, at.as_ref(), &results)?;
     let command = since::command(context, &results);
+    let mut same_code = if failed { Vec::new() } else { context.backend.same_code(&results.commit)? };
+    same_code.retain(|row| regex.as_ref().is_none_or(|regex| regex.is_match(&row.name)));
     let is_red = results.entries.iter().any(|entry| is_failure(entry.status()));
     let owners = if is_red { context.backend.owners(&results)? } else { Vec::new() };
     let owners = owners.into_iter().filter_map(|row| shown_owners(row, &results)).collect();
     let is_folded = test.is_none();
     let now = context.now;
-    Ok(Show { results, authorship, now, all, suspicious, command, since, owners, build, is_folded })
+    Ok(Show {
+        results,
+        authorship,
+        now,
+        all,
+        suspicious,
+        command,
+        since,
+        owners,
+        build,
+        same_code,
+        is_folded,
+    })
 }
 
 /// The owners of the tests that are shown.
@@ -112,6 +129,7 @@ impl Answer for Show {
             since: self.since.clone(),
             build: self.build.clone(),
             owners: self.owners.clone(),
+            same_code: self.same_code.clone(),
             ..CommitView::new(&self.results, |_| true)
         })
     }
@@ -140,6 +158,7 @@ impl Answer for Show {
             let source = text::paint(text::COMMIT, source.short());
             writeln!(out, "{tests} ran as {source}, with the same kernel and tests")?;
         }
+        self.write_same_code(out)?;
         since::write(&self.since, self.now, out)?;
         for OwnersRow { owners, tests } in &self.owners {
             let names: Vec<&str> = owners.iter().map(Owner::as_str).collect();
@@ -161,6 +180,23 @@ impl Answer for Show {
 }
 
 impl Show {
+    fn write_same_code(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut sources: BTreeMap<&CommitId, Counts> = BTreeMap::new();
+        for row in &self.same_code {
+            sources.entry(&row.commit).or_default().add(row.status);
+        }
+        for (source, counts) in sources {
+            let (tests, wait) = if counts.total() == 1 { ("test", "waits") } else { ("tests", "wait") };
+            let (count, source) = (counts.total(), text::paint(text::COMMIT, source.short()));
+            writeln!(
+                out,
+                "{count} {tests} {wait} for an idle slot; with the same code, at {source}: {}",
+                text::counts(&counts)
+            )?;
+        }
+        Ok(())
+    }
+
     /// The tests. Those of a kernel that does not build are one line.
     fn table(&self) -> Table {
         let mut table = Table::default();

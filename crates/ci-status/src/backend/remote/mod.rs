@@ -20,8 +20,8 @@ use results::bisections::BisectionRecords;
 use results::claims::ClaimRecords;
 use results::codec::{Aligned, decode_commit};
 use results::json::{
-    ArtifactRow, BuildRow, CommitRow, CommitView, FlakyRow, HistoryRow, OwnersRow, SinceRow, SuspicionRow,
-    TestView, UserView,
+    ArtifactRow, BuildRow, CommitRow, CommitView, FlakyRow, HistoryRow, OwnersRow, SameCodeRow, SinceRow,
+    SuspicionRow, TestView, UserView,
 };
 use results::requests::{self, RequestKind, RequestState};
 use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, PREFIX_MIN, Resolved, layout};
@@ -331,6 +331,11 @@ impl Backend for Remote {
         };
         let url = self.http.view(&[("compare", &format!("{base}..{commit}"))]);
         Ok(self.json::<CompareView>(&url).ok().flatten().map(|view| view.suspicious))
+    }
+
+    fn same_code(&self, commit: &CommitId) -> Result<Vec<SameCodeRow>, Problem> {
+        let url = self.http.view(&[("commit", commit.as_str())]);
+        Ok(self.json::<CommitView>(&url).ok().flatten().map(|view| view.same_code).unwrap_or_default())
     }
 
     fn since(&self, at: Option<&BranchRef>, commit: &CommitId) -> Result<Option<Vec<SinceRow>>, Problem> {

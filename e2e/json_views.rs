@@ -160,10 +160,9 @@ fn comparisons_with_every_kind_of_change_are_equal() {
             fixture.test(if name == "broke" { result.crash("BUG in x") } else { result });
         }
     }
+    fixture.waiting(new, "fs.x.gone", old);
     // Its retry.
     fixture.test(TestResult::new(new, "fs.x.flaky", pass(), 100));
-    fixture.waiting(new, "fs.x.waiting", old);
-    fixture.test(TestResult::new(old, "fs.x.waiting", pass(), 100));
     testkit::pushed(&fixture, "kmo", "pushed", 1_790_000_000);
     fixture.finish();
     let compare = format!("/ci?compare={old}..{new}");

@@ -18,6 +18,28 @@ async function punch() {
   return { commit: `${BRANCH}&commit=${commit}`, log: `/c/${commit}/fs.ext4.basic.punch_hole/`, sha: commit };
 }
 
+test("? lists the keys in a dialog, and without JavaScript in the footer", async () => {
+  await on({}, async (page) => {
+    await go(page, BRANCH);
+    await page.keyboard.press("?");
+    const dialog = page.getByRole("dialog", { name: "Keyboard" });
+    assert.match(await dialog.innerText(), /next, previous row/);
+    await page.keyboard.press("j");
+    assert.equal(await page.locator(".at").count(), 0, "the keys are off while it is open");
+    await page.keyboard.press("Escape");
+    assert.equal(await page.locator("dialog").count(), 0);
+    await page.keyboard.press("j");
+    assert.equal(await page.locator(".at").count(), 1);
+  });
+  await on({ javaScriptEnabled: false, viewport: { width: 360, height: 800 } }, async (page) => {
+    await go(page, BRANCH);
+    await page.locator("#keys > summary").click();
+    assert.match(await page.locator("#keys").innerText(), /next, previous row/);
+    const box = await page.locator("#keys").boundingBox();
+    assert.ok(box.x >= 0 && box.x + box.width <= 360, "the list fits a phone");
+  });
+});
+
 test("from the list of branches to the line of the failure", () => on({}, async (page) => {
   await go(page, "/ci");
   await page.getByRole("link", { name: "ext4-testing" }).click();

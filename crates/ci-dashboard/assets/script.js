@@ -144,8 +144,25 @@
     const next = now < 0 ? (by > 0 ? 0 : list.length - 1) : Math.min(list.length - 1, Math.max(0, now + by));
     select(list[next]);
   };
+  // The list of the keys, as a dialog. Without the script it unfolds in the footer.
+  const help = () => {
+    const keys = $("#keys > dl");
+    if (!keys) return;
+    const dialog = document.createElement("dialog");
+    dialog.className = "keys";
+    dialog.setAttribute("aria-label", "Keyboard");
+    const form = document.createElement("form");
+    const close = document.createElement("button");
+    form.method = "dialog";
+    close.textContent = "Close";
+    form.append(close);
+    dialog.append(keys.cloneNode(true), form);
+    dialog.addEventListener("close", () => dialog.remove());
+    document.body.append(dialog);
+    dialog.showModal();
+  };
   addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || $("dialog[open]")) return;
     if (event.target.matches("input, textarea, select")) {
       if (event.key === "Escape") event.target.blur();
       return;
@@ -157,6 +174,7 @@
       case "u": $(".crumbs li:nth-last-child(2) a")?.click(); break;
       case "n": $("a[rel=next]")?.click(); break;
       case "p": $("a[rel=prev]")?.click(); break;
+      case "?": help(); break;
       case "/": {
         const field = $("input[type=search]");
         if (!field) return;

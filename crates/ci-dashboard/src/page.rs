@@ -16,6 +16,8 @@ use crate::route::Links;
 pub struct Page<'a> {
     /// The title of the window.
     pub title: String,
+    /// The state in one line, for previews of a link.
+    pub description: String,
     /// The links of the site.
     pub links: Links<'a>,
     /// The breadcrumbs; the last one is this page.
@@ -56,7 +58,13 @@ impl<'a> Page<'a> {
     #[must_use]
     pub fn new(title: impl Into<String>, links: Links<'a>, crumbs: Vec<Crumb>) -> Self {
         Self {
-            title: format!("{} · ktest-ci", title.into()), links, crumbs, live: 0, json: None, feed: None
+            title: format!("{} · ktest-ci", title.into()),
+            description: "Test results of Linux kernel branches".into(),
+            links,
+            crumbs,
+            live: 0,
+            json: None,
+            feed: None,
         }
     }
 

@@ -138,3 +138,39 @@ fn owners_are_on_the_page_of_a_test_and_in_json() {
         assert!(page().contains("fs.a.") && !page().contains("<span>owner"));
     }
 }
+
+#[test]
+fn many_tests_that_failed_for_one_reason_are_one_line_and_links_have_a_preview() {
+    let (tip, base) = (commit_id("tip"), commit_id("base"));
+    let farm = Farm::with(|fixture| {
+        fixture.branch("mira", "next", &[(tip.clone(), "a \"<tip>\"".into()), (base.clone(), "base".into())]);
+        let failed = |reason: &str| Verdict::Failed { reason: reason.into() };
+        for test in 0..8 {
+            let key = format!("a.same{test}");
+            fixture.test(TestResult::new(&base, &key, Verdict::Passed, 10));
+            fixture.test(TestResult::new(&tip, &key, failed("mount: <no> device"), 10));
+        }
+        for test in 0..5 {
+            fixture.test(TestResult::new(&tip, &format!("a.few{test}"), failed("1 != 2"), 10));
+        }
+        fixture.test(TestResult::new(&base, "a.fixed", failed("x"), 10));
+        fixture.test(TestResult::new(&tip, "a.fixed", Verdict::Passed, 10));
+    });
+    let page = farm.get(&format!("/ci?user=mira&branch=next&commit={tip}"));
+    let summary =
+        "<summary><b>8 tests</b> <span class=\"pill bad\">8 new</span> <bdi>mount: &#60;no&#62; device</bdi>";
+    assert!(page.contains("13 failed") && page.contains(summary), "{page}");
+    assert_eq!(page.matches("mount: &#60;no&#62; device").count(), 1);
+    assert_eq!((page.matches("<details class=\"reason\"").count(), page.matches("1 != 2").count()), (1, 5));
+    assert_eq!(page.matches("a.</span>same").count(), 8, "all are in the page");
+    let preview = |page: &str| {
+        let (_, rest) = page.split_once("property=\"og:description\" content=\"").unwrap();
+        rest.split_once('"').unwrap().0.to_owned()
+    };
+    assert_eq!(preview(&page), "13 failed; 1 of 14 tests passed");
+    let branch = preview(&farm.get("/ci?user=mira&branch=next"));
+    let short = tip.short();
+    assert_eq!(branch, format!("8 broke, 1 fixed at {short} a &#34;&#60;tip&#62;&#34;; 13 failed"));
+    assert_eq!(preview(&farm.get(&format!("/c/{tip}/a.few1/"))), "Failed: 1 != 2");
+    assert_eq!(preview(&farm.get("/ci")), "Test results of Linux kernel branches");
+}

@@ -26,7 +26,7 @@ use super::suspicious::Counter;
 use super::{CommitLink, Context, TestLink, range_diff};
 use crate::filter::Filter;
 use crate::http::{Encoded, Response};
-use crate::page::{CountItem, Crumb, Page, Plural as _, Took, When, cut};
+use crate::page::{CountItem, Crumb, Page, Plural as _, Took, When, cut, subject};
 use crate::problem::Problem;
 use crate::route::{BranchRef, Format};
 
@@ -320,7 +320,7 @@ fn render(
         (&commit, &progress),
     );
     context.html(&BranchPage {
-        page: frame(context, at, running),
+        page: Page { description: description(context, history, entries), ..frame(context, at, running) },
         at,
         no_match: !selection.is_all() && entries.iter().all(|entry| entry.counts.total() == 0),
         summary: summary(entries, |entry| estimator.is_active(entry)),
@@ -354,6 +354,24 @@ fn frame<'a>(context: Context<'a>, at: &BranchRef, running: usize) -> Page<'a> {
     page.feed = Some(format!("{}&format=atom", links.branch(at)));
     page.live = if running > 0 { 3 } else { 15 };
     page
+}
+
+/// `2 broke, 1 fixed at 0123456789ab SUBJECT; 3 failed`, of the newest commit with results.
+fn description(context: Context<'_>, history: &BranchHistory, entries: &[BranchEntry]) -> String {
+    let Some(row) = entries.iter().position(|entry| entry.counts.total() > 0) else {
+        return format!("{}, not tested yet", entries.len().plural("commit"));
+    };
+    let (short, subject) = (entries[row].commit.short(), subject(&entries[row].message, 100));
+    let builds = context.store.failed_builds(&entries[row]);
+    let (_, state) = build_lines::state(&entries[row].counts, builds.as_deref());
+    let changes = history.delta(row).map(|delta| (delta.broke.len(), delta.fixed.len())).unwrap_or_default();
+    let changes = match changes {
+        (0, 0) => "nothing broke".into(),
+        (broke, 0) => format!("{broke} broke"),
+        (0, fixed) => format!("{fixed} fixed"),
+        (broke, fixed) => format!("{broke} broke, {fixed} fixed"),
+    };
+    format!("{changes} at {short} {subject}; {state}")
 }
 
 fn summary(entries: &[BranchEntry], is_active: impl Fn(&BranchEntry) -> bool) -> String {

@@ -8,19 +8,19 @@ use regress::suspicious::{SuspiciousPass, earlier};
 use results::json::{CommitView, OwnersRow, SameCodeRow, SinceRow, SuspicionRow};
 use results::{BranchEntry, CommitResults, TestEntry};
 
-use super::build_lines::{Banner, BuildPosition};
+use super::build_lines::{self, Banner, BuildPosition};
 use super::configuration_chips::{Chip, chips_of};
 use super::eta::Estimator;
 use super::range_diff::{EarlierVersion, earlier_version};
 use super::same_code::{self, SameCodeLine};
 use super::testlist::{
-    Addresses, BranchPosition, Group, Section, first_bads, groups, groups_heading, is_known, sections,
+    Addresses, BranchPosition, Group, Section, first_bads, groups, groups_heading, is_known, order, sections,
     test_line,
 };
 use super::{CommitLink, Context, coverage, suspicious};
 use crate::filter::Filter;
 use crate::http::Response;
-use crate::page::{Crumb, Page, Plural as _, Symbol as _, Took, When, cut, subject, urgency};
+use crate::page::{Crumb, Page, Plural as _, Symbol as _, Took, When, cut, subject};
 use crate::problem::Problem;
 use crate::route::{BranchRef, CommitRoute, Format, Links};
 
@@ -222,7 +222,7 @@ fn listed_and_folded<'a>(
         None => !is_unbuilt(entry),
     };
     let mut chosen: Vec<&TestEntry> = matching.iter().copied().filter(is_chosen).collect();
-    chosen.sort_by_key(|entry| urgency(entry.status()));
+    chosen.sort_by_key(|entry| order(entry));
     if route.status.is_some() || chosen.len() <= ROWS_MAX {
         return (chosen, Vec::new());
     }
@@ -354,6 +354,16 @@ fn frame<'a>(
     let mut page = Page::new(title, context.links(), crumbs(context, place, route));
     page.json = Some(context.json_address());
     page.live = if counts.inprogress > 0 { 2 } else { 0 };
+    if results.entries.is_empty() {
+        page.description = "not tested yet".into();
+    } else {
+        let all = results.counts();
+        let listed = place.map(|place| &place.entries[place.row]);
+        let builds = listed.and_then(|entry| context.store.failed_builds(entry));
+        let (_, state) = build_lines::state(&all, builds.as_deref());
+        page.description =
+            format!("{state}; {} of {} passed", all.passed, (all.total() as usize).plural("test"));
+    }
     page
 }
 

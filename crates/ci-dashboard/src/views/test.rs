@@ -190,6 +190,7 @@ fn render(
     let title = format!("{} {label} {}", entry.status(), test.sha.short());
     let mut page = Page::new(title, links, crumbs(links, at, test, &commit_href, &label));
     page.json = Some(context.json_address());
+    page.description = description(entry);
     // The verdict is shown even if the log is damaged; errors of the request are reported.
     let (log, damaged) = log_or_damaged(context, test)?;
     let rerun = (context.reruns && entry.status() != Status::InProgress).then(|| rerun_form(context, test));
@@ -209,10 +210,7 @@ fn render(
         owners: context.owners().of(&entry.key).iter().map(ToString::to_string).collect(),
         load: load_of(&entry.decisive),
         rate: rate(entry),
-        fix: at
-            .as_ref()
-            .filter(|_| entry.status() == Status::Passed)
-            .and_then(|at| fix_of(context, at, test)),
+        fix: at.filter(|_| entry.status() == Status::Passed).and_then(|at| fix_of(context, at, test)),
         ran_at: ran_at(links, entry),
         commit_href,
         commit: commit_link(context, place.as_ref(), results),
@@ -335,6 +333,13 @@ fn rerun_form(context: Context<'_>, test: &TestRoute) -> RerunForm {
         action: format!("{}rerun", context.links().test(test.sha.as_str(), test.key.as_str())),
         requested: open.iter().any(|open| open.commit == test.sha && open.key == test.key),
     }
+}
+
+/// The verdict in one line, for previews of a link.
+fn description(entry: &TestEntry) -> String {
+    let why = reason(entry);
+    let separator = if why.is_empty() { "" } else { ": " };
+    cut(&format!("{}{separator}{why}", entry.status()), 300)
 }
 
 fn reason(entry: &TestEntry) -> String {

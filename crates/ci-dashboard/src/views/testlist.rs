@@ -15,11 +15,23 @@ use crate::route::{BranchRef, CommitRoute};
 
 /// The maximum length of a reason in a list, in bytes.
 const REASON_MAX: usize = 180;
+/// The number of tests with the same reason from which on they are one line that unfolds.
+const SAME_REASON_MIN: usize = 6;
 
 pub(super) struct Section {
     pub(super) heading: String,
     pub(super) note: String,
     pub(super) is_failed: bool,
+    pub(super) rows: Vec<TestLine>,
+    /// The tests that failed for the same reason as many others.
+    pub(super) reasons: Vec<ReasonGroup>,
+}
+
+/// Failed tests with the same reason.
+pub(super) struct ReasonGroup {
+    pub(super) crash: String,
+    pub(super) reason: String,
+    pub(super) new: usize,
     pub(super) rows: Vec<TestLine>,
 }
 
@@ -119,17 +131,19 @@ pub(super) fn sections(
     let mut sections: Vec<Section> = Vec::new();
     let mut kinds: BTreeMap<(usize, bool), Vec<&TestEntry>> = BTreeMap::new();
     for entry in shown {
-        kinds.entry((urgency(entry.status()), !is_known(entry))).or_default().push(entry);
+        kinds.entry(order(entry)).or_default().push(entry);
     }
     for ((_, is_not_known), entries) in kinds {
         let status = entries[0].status();
         let mut rows: Vec<TestLine> = entries.iter().map(|entry| line(entry)).collect();
         rows.sort_by_key(|row| !row.new);
         unname_repeated(rows.iter_mut().filter_map(|row| row.first_bad.as_mut()));
+        let new = rows.iter().filter(|row| row.new).count();
+        let is_failure = matches!(status, Status::Failed | Status::FailedToRun);
+        let (mut rows, reasons) = if is_failure { by_reason(rows) } else { (rows, Vec::new()) };
         if status == Status::FailedToRun {
             remove_repeated_reasons(&mut rows);
         }
-        let new = rows.iter().filter(|row| row.new).count();
         let note = match (status, new) {
             (Status::Failed, 1..) => format!("{new} new at this commit"),
             _ if all > shown.len() => format!("{} of {all} tests on this page", shown.len()),
@@ -143,9 +157,50 @@ pub(super) fn sections(
             note,
             is_failed: status == Status::Failed,
             rows,
+            reasons,
         });
     }
     sections
+}
+
+/// The rows without those that share their reason with many others, and these by reason, largest group first.
+fn by_reason(rows: Vec<TestLine>) -> (Vec<TestLine>, Vec<ReasonGroup>) {
+    let mut groups: BTreeMap<(String, String), Vec<TestLine>> = BTreeMap::new();
+    let mut counts: HashMap<(&str, &str), usize> = HashMap::new();
+    for row in &rows {
+        *counts.entry((&row.crash, &row.reason)).or_default() += 1;
+    }
+    let is_folded: Vec<bool> = rows
+        .iter()
+        .map(|row| {
+            !(row.crash.is_empty() && row.reason.is_empty())
+                && counts[&(&*row.crash, &*row.reason)] >= SAME_REASON_MIN
+        })
+        .collect();
+    let mut single = Vec::new();
+    for (mut row, is_folded) in rows.into_iter().zip(is_folded) {
+        if is_folded {
+            let reason = (std::mem::take(&mut row.crash), std::mem::take(&mut row.reason));
+            groups.entry(reason).or_default().push(row);
+        } else {
+            single.push(row);
+        }
+    }
+    let group = |((crash, reason), rows): ((String, String), Vec<TestLine>)| {
+        let new = rows.iter().filter(|row| row.new).count();
+        ReasonGroup { crash, reason, new, rows }
+    };
+    let mut groups: Vec<ReasonGroup> = groups.into_iter().map(group).collect();
+    groups.sort_by_key(|group| std::cmp::Reverse(group.rows.len()));
+    (single, groups)
+}
+
+/// The position of a test in a list: known failures come before the tests that passed. The second part is false for them.
+pub(super) fn order(entry: &TestEntry) -> (usize, bool) {
+    match is_known(entry) {
+        true => (urgency(Status::Passed), false),
+        false => (urgency(entry.status()), true),
+    }
 }
 
 /// Whether a test failed as an entry of a file `known-issues.toml` says.

@@ -1,6 +1,7 @@
 //! Tests that wait for an idle slot: they ran at other commits whose kernels have the same code. The plan has them as done.
 
 use std::collections::BTreeMap;
+use std::collections::hash_map::{Entry, HashMap};
 use std::sync::Arc;
 
 use jobkit::{End, Outcome};
@@ -11,43 +12,60 @@ use crate::plan::{JobRef, PlannedJob, Purpose};
 
 /// The tests that wait. Pure.
 #[derive(Debug, Default)]
-pub(super) struct Postponed(BTreeMap<JobRef, Arc<PlannedJob>>);
+pub(super) struct Postponed {
+    /// In the order of the plan: the subtests of a VM run in the order in which the test file lists them.
+    jobs: BTreeMap<u64, Arc<PlannedJob>>,
+    numbers: HashMap<JobRef, u64>,
+    next: u64,
+}
 
 impl Postponed {
     /// Adds tests.
     pub(super) fn add(&mut self, jobs: Vec<Arc<PlannedJob>>) {
-        self.0.extend(jobs.into_iter().map(|job| (job.name(), job)));
+        for job in jobs {
+            if let Entry::Vacant(vacant) = self.numbers.entry(job.name()) {
+                vacant.insert(self.next);
+                self.jobs.insert(self.next, job);
+                self.next += 1;
+            }
+        }
     }
 
     /// Removes a test that has a verdict, or gets one otherwise.
     pub(super) fn remove(&mut self, job: &JobRef) {
-        self.0.remove(job);
+        if let Some(number) = self.numbers.remove(job) {
+            self.jobs.remove(&number);
+        }
     }
 
     /// The number of tests.
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.jobs.len()
     }
 
     /// The commits of the tests, once for each test.
     pub(super) fn commits(&self) -> impl Iterator<Item = &CommitId> {
-        self.0.keys().map(|job| &job.commit)
+        self.jobs.values().map(|job| &job.commit)
     }
 
     /// Drops the tests of commits that are no longer wanted.
     pub(super) fn keep_commits(&mut self, wanted: impl Fn(&CommitId) -> bool) {
-        self.0.retain(|job, _| wanted(&job.commit));
+        self.jobs.retain(|_, job| wanted(&job.commit));
+        self.numbers.retain(|job, _| wanted(&job.commit));
     }
 
     /// Takes the tests of at most `batches` batches, those of the newest commits first.
     pub(super) fn take(&mut self, batches: usize) -> Vec<PlannedJob> {
-        let mut waiting: BTreeMap<(i64, String), Vec<JobRef>> = BTreeMap::new();
-        for (name, job) in &self.0 {
-            waiting.entry((job.value, job.batch_key())).or_default().push(name.clone());
+        let mut waiting: BTreeMap<(i64, String), Vec<u64>> = BTreeMap::new();
+        for (number, job) in &self.jobs {
+            waiting.entry((job.value, job.batch_key())).or_default().push(*number);
         }
         let taken = waiting.into_values().take(batches).flatten();
-        let jobs = taken.filter_map(|name| self.0.remove(&name));
-        jobs.map(|job| PlannedJob { purpose: Purpose::Postponed, ..(*job).clone() }).collect()
+        let jobs: Vec<Arc<PlannedJob>> = taken.filter_map(|number| self.jobs.remove(&number)).collect();
+        for job in &jobs {
+            self.numbers.remove(&job.name());
+        }
+        jobs.iter().map(|job| PlannedJob { purpose: Purpose::Postponed, ..(**job).clone() }).collect()
     }
 }
 
@@ -93,8 +111,8 @@ mod tests {
     fn batches_stay_together_and_the_newest_commits_are_first() {
         let mut postponed = Postponed::default();
         postponed.add(vec![
-            job(1, "a", "x", 5),
             job(1, "a", "y", 5),
+            job(1, "a", "x", 5),
             job(2, "a", "x", 1),
             job(1, "b", "x", 5),
         ]);
@@ -105,7 +123,7 @@ mod tests {
         let first = postponed.take(2);
         let short = |commit| fixture::commit(commit).short().to_string();
         let expected =
-            [(2, "a.x"), (1, "a.x"), (1, "a.y")].map(|(commit, key)| format!("{} {key}", short(commit)));
+            [(2, "a.x"), (1, "a.y"), (1, "a.x")].map(|(commit, key)| format!("{} {key}", short(commit)));
         assert_eq!(names(&first), expected);
         assert!(first.iter().all(|job| job.purpose == Purpose::Postponed));
         postponed.keep_commits(|commit| *commit != fixture::commit(1));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::hash_map::{Entry, HashMap};
 use std::sync::Arc;
 
-use jobkit::{End, Outcome};
+use jobkit::{End, ExecutorState, ExecutorStatus, Outcome};
 use model::CommitId;
 
 use super::{Command, Farm};
@@ -75,8 +75,11 @@ impl Farm {
         if self.postponed.len() == 0 {
             return;
         }
-        let idle = self.idle();
-        // The plan can have further jobs that are not submitted yet.
+        // What the scheduler says now: an executor that has just claimed a batch has not reported it yet. The plan can have further
+        // jobs that are not submitted.
+        let is_idle = |executor: &&ExecutorStatus| executor.state == ExecutorState::Idle && !executor.leaving;
+        let choir = self.choir.status();
+        let idle = choir.executors.iter().filter(is_idle).count().saturating_sub(choir.pending);
         if idle == 0 || self.window.count_left(1, &mut self.verdicts) > 0 {
             return;
         }

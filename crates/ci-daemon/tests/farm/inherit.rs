@@ -217,12 +217,12 @@ fn kernel(experiment: char, code: char) -> String {
 fn a_commit_with_the_same_code_waits_for_an_idle_slot() {
     let farm = Farm::new();
     let config = farm.config("confirm_failures = 4");
-    farm.configure(&format!("{config}[host.local]\nkind = \"local\"\nslots = 2\n"));
+    farm.configure(&format!("{config}[host.local]\nkind = \"local\"\nslots = 1\n"));
     let old = farm.commit("one", &kernel('1', 'c'));
     farm.once();
     let other = farm.commit("two", &kernel('2', 'd'));
     let same = farm.commit("three", &format!("{} fail", kernel('3', 'c')));
-    farm.delay("1");
+    farm.delay("0.5");
     let daemon = farm.start(&["--once"]);
     let reader = farm.reader();
     until("the tests wait", || reader.waiting_tests(&same).len() == 5);

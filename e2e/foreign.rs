@@ -84,6 +84,8 @@ fn every_command_works_with_the_documented_formats() {
         format!("show {two} --failed"),
         format!("show {new}"),
         "show amy/next".into(),
+        "show amy/next --configuration default".into(),
+        "show amy/next --configuration defauld".into(),
         "show ffffffff".into(),
         format!("logs {two} punch"),
         format!("logs {two} punch --full"),
@@ -109,6 +111,9 @@ fn every_command_works_with_the_documented_formats() {
         }
     }
     assert!(run(home.path(), None, &[&remote], "workers").0.starts_with("ci-daemon is not running"));
+    // Such a dashboard ignores the parameter.
+    let (text, code) = run(home.path(), None, &[&remote], "log kmo/next --configuration default");
+    assert!(text.contains("cannot count the tests of a configuration") && code == Some(1), "{text}");
     // ci-status requests the commit as part of a branch.
     let commit = format!("/ci?user=kmo&branch=next%2Fext4&commit={}&format=json", commit_id("two"));
     assert!(dashboard.requests().contains(&commit), "{:?}", dashboard.requests());

@@ -186,3 +186,60 @@ fn comparisons_with_every_kind_of_change_are_equal() {
         ],
     );
 }
+
+/// The tests of one configuration or of several. Errors are equal, too, for a directory and a dashboard.
+#[test]
+fn test_configurations_are_equal() {
+    let (dir, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let fixture = ResultsFixture::new(dir.path());
+    testkit::configured(&fixture, "kmo", "next");
+    fixture.branch("kmo", "untested", &[(commit_id("new"), "new".into())]);
+    fixture.finish();
+    let tip = commit_id("next three");
+    let mut views = Vec::new();
+    for (value, encoded) in [
+        ("default", "default"),
+        ("arch=aarch64", "arch=aarch64"),
+        ("arch=aarch64,flavor=", "arch=aarch64,flavor="),
+        ("flavor=kasan", "flavor=kasan"),
+        // Only at an older commit.
+        ("debian_trixie", "debian_trixie"),
+    ] {
+        let log = format!("/ci?user=kmo&branch=next&config={encoded}&untested=1");
+        views.push(view(format!("log kmo/next --configuration {value}"), log.clone()));
+        views.push(view(format!("log kmo/next --configuration {value} --test ^b"), format!("{log}&test=^b")));
+        if value != "debian_trixie" {
+            let show = format!("/c/{tip}/?config={encoded}");
+            views.push(view(format!("show {tip} --configuration {value}"), show));
+        }
+    }
+    let untested = "/ci?user=kmo&branch=untested&config=kasan&untested=1";
+    views.push(view("log kmo/untested --configuration kasan", untested));
+    assert_equal(dir.path(), &views);
+
+    let dashboard = Dashboard::start(dir.path());
+    let directory = format!("--output-dir={}", dir.path().display());
+    let remote = format!("--remote={}", dashboard.address);
+    let text = |location: &str, arguments: &str| {
+        let mut command = Command::new(cargo_bin("ci-status"));
+        command.arg(location).args(arguments.split(' ')).current_dir("/proc/1").stdin(Stdio::null());
+        let output = command.env_clear().env("HOME", home.path()).output().unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    for arguments in [
+        "log kmo/next --configuration arch=aarch64",
+        "show kmo/next --configuration flavor=kasan",
+        "log kmo/next --configuration arch64",
+        "show kmo/next --configuration arch64",
+        "log kmo/next --configuration ,",
+    ] {
+        let local = text(&directory, arguments);
+        assert_eq!(text(&remote, arguments), local, "{arguments}");
+        let is_error = local.starts_with("ci-status: no test configuration \"");
+        assert_eq!(
+            is_error,
+            arguments.ends_with("arch64") && !arguments.contains('=') || arguments.ends_with(','),
+            "{local}"
+        );
+    }
+}

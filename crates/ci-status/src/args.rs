@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -11,6 +12,8 @@ Examples:
   ci-status branches                      all branches, and the state of their newest commits
   ci-status log bcachefs-testing -n 20    the commits of a branch (in a checkout: default HEAD's branch)
   ci-status show 3f2a9c --failed          what failed at a commit (in a checkout: default HEAD)
+  ci-status show next --configuration arch=aarch64
+                                          the tests of one test configuration, or of all with a value
   ci-status logs 3f2a9c punch             the log of a test, opened at the failure (--full: whole log)
   ci-status history next punch            the first bad commit of a test
   ci-status flaky next                    the flaky tests of a branch, with their failure rates
@@ -125,6 +128,10 @@ pub enum Command {
         /// Count only tests with a name that matches REGEX.
         #[arg(long, value_name = "REGEX")]
         test: Option<String>,
+        /// Count only tests in this configuration ("aarch64, kasan", default), or in those with these values
+        /// (arch=aarch64,flavor=). Names of values: arch, flavor, kernel, image, variant, and of variables.
+        #[arg(long, value_name = "NAME|KEY=VALUE,...", value_parser = NonEmptyStringValueParser::new())]
+        configuration: Option<String>,
     },
     /// Show a commit test by test, failures first.
     Show {
@@ -137,6 +144,10 @@ pub enum Command {
         /// Show only tests with a name that matches REGEX.
         #[arg(long, value_name = "REGEX")]
         test: Option<String>,
+        /// Show only tests in this configuration ("aarch64, kasan", default), or in those with these values
+        /// (arch=aarch64,flavor=). Names of values: arch, flavor, kernel, image, variant, and of variables.
+        #[arg(long, value_name = "NAME|KEY=VALUE,...", value_parser = NonEmptyStringValueParser::new())]
+        configuration: Option<String>,
     },
     /// Print the log of a test; if it failed, only the crash report or the lines above the failure.
     Logs {

@@ -188,11 +188,13 @@ fn written(cli: &Cli, answer: &dyn Answer, out: &mut dyn Write) -> Result<u8, Pr
 fn run(cli: &Cli, context: &Context) -> Result<Box<dyn Answer>, Problem> {
     Ok(match &cli.command {
         Command::Branches => Box::new(branches::run(context, cli.global.user.as_ref())?),
-        Command::Log { branch, limit, test } => {
-            Box::new(log::run(context, branch.as_deref(), *limit, test.as_deref())?)
+        Command::Log { branch, limit, test, configuration } => {
+            let selection = (test.as_deref(), configuration.as_deref());
+            Box::new(log::run(context, branch.as_deref(), *limit, selection)?)
         }
-        Command::Show { commit, failed, test } => {
-            Box::new(show::run(context, commit.as_deref(), *failed, test.as_deref())?)
+        Command::Show { commit, failed, test, configuration } => {
+            let selection = (test.as_deref(), configuration.as_deref());
+            Box::new(show::run(context, commit.as_deref(), *failed, selection)?)
         }
         Command::Logs { commit, test, full, machine, .. } => {
             Box::new(logs::run(context, commit, test, LogOptions { machine: *machine, full: *full })?)

@@ -156,6 +156,14 @@ pub enum Problem {
         /// The tests there.
         nearest: Hint,
     },
+    /// No such test configuration.
+    #[error("no test configuration {name:?}{nearest}")]
+    NoConfiguration {
+        /// The name that was given.
+        name: String,
+        /// The configurations there are.
+        nearest: Hint,
+    },
     /// Several tests match.
     #[error("{name:?} matches several tests; give one of: {choices}")]
     ManyTests {

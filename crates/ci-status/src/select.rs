@@ -2,7 +2,9 @@
 
 use config::{Choices, Hint};
 use gitio::Repo;
-use model::{BranchRef, CommitId, ResultKey, UserName};
+use model::{BranchRef, CommitId, ResultKey, TestConfiguration, UserName};
+use regex::Regex;
+use regress::configurations::select_present;
 use results::Resolved;
 
 use crate::backend::all_branches;
@@ -189,6 +191,58 @@ pub fn test(keys: &[ResultKey], name: &str, place: &str) -> Result<ResultKey, Pr
         }
     }
     Err(Problem::NoTest { name: name.into(), place: place.into(), nearest: Hint::new("tests", name, keys) })
+}
+
+/// The tests that `--test` and `--configuration` select.
+#[derive(Debug)]
+pub struct TestSelection {
+    pattern: Option<Regex>,
+    /// The text of `--configuration`, and what it selects.
+    configurations: Option<(String, Vec<Box<str>>)>,
+}
+
+impl TestSelection {
+    /// The tests with a matching name.
+    pub fn of_pattern(pattern: Option<Regex>) -> Self {
+        Self { pattern, configurations: None }
+    }
+
+    /// The tests with a matching name, in the configurations that a text selects among those of `keys`. Without keys, that is none.
+    pub fn new<'a>(
+        pattern: Option<Regex>,
+        configuration: Option<&str>,
+        keys: impl IntoIterator<Item = &'a ResultKey>,
+    ) -> Result<Self, Problem> {
+        let keys = keys.into_iter().map(ResultKey::as_str);
+        let select = |wanted: &str| match select_present(wanted, keys) {
+            Ok(found) => Ok((wanted.to_owned(), found)),
+            Err(known) if known.is_empty() => Ok((wanted.to_owned(), Vec::new())),
+            Err(known) => {
+                let nearest = Hint::new("test configurations", wanted, known);
+                Err(Problem::NoConfiguration { name: wanted.into(), nearest })
+            }
+        };
+        Ok(Self { pattern, configurations: configuration.map(select).transpose()? })
+    }
+
+    /// The regular expression.
+    pub fn pattern(&self) -> Option<&str> {
+        self.pattern.as_ref().map(Regex::as_str)
+    }
+
+    /// The text of `--configuration`.
+    pub fn configuration(&self) -> Option<&str> {
+        self.configurations.as_ref().map(|(text, _)| text.as_str())
+    }
+
+    /// Whether a test is selected.
+    pub fn matches(&self, name: &str) -> bool {
+        self.pattern.as_ref().is_none_or(|pattern| pattern.is_match(name))
+            && self.configurations.as_ref().is_none_or(|(_, selected)| {
+                let found = TestConfiguration::of_key(name);
+                selected.iter().any(|selected| **selected == *found.as_str())
+            })
+    }
 }
 
 /// The regular expression of `--test`.

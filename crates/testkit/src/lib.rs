@@ -4,6 +4,7 @@
 //! Nothing here reads the user's configuration. Repositories and results are the same on every host, including the
 //! commit ids. Errors panic.
 
+mod configured;
 mod file_server;
 mod hung;
 mod pushed;
@@ -12,6 +13,7 @@ pub mod results_fixture;
 mod sshd;
 mod trap;
 
+pub use configured::configured;
 pub use file_server::FileServer;
 pub use hung::HungFileSystem;
 pub use pushed::pushed;

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName};
-use regex::Regex;
 use regress::branch_history::BranchHistory;
 use regress::builds::{BuildHistory, CommitBuilds};
 use regress::crash_groups;
@@ -26,6 +25,7 @@ use results::{
 
 use super::{Backend, LogContent};
 use crate::problem::Problem;
+use crate::select::TestSelection;
 
 /// The maximum number of bytes of a growing log per read.
 const PIECE: u64 = 1 << 20;
@@ -61,8 +61,12 @@ impl Backend for Local {
         Ok(self.reader.branch(at)?)
     }
 
-    fn branch_filtered(&self, at: &BranchRef, test: &Regex) -> Result<Option<Vec<BranchEntry>>, Problem> {
-        Ok(self.reader.branch_filtered(at, |key| test.is_match(key.as_str()))?)
+    fn branch_filtered(
+        &self,
+        at: &BranchRef,
+        tests: &TestSelection,
+    ) -> Result<Option<Vec<BranchEntry>>, Problem> {
+        Ok(self.reader.branch_filtered(at, |key| tests.matches(key.as_str()))?)
     }
 
     fn builds(&self, at: &BranchRef) -> Result<BTreeMap<CommitId, BuildRow>, Problem> {

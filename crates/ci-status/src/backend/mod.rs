@@ -11,7 +11,6 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName};
-use regex::Regex;
 use regress::json::{ChangesRow, CrashRow};
 use regress::range_diff::RangeDiffView;
 use regress::suspicious::Source;
@@ -26,6 +25,7 @@ pub use log::LogContent;
 pub use remote::{CommitFormat, Remote, base};
 
 use crate::problem::Problem;
+use crate::select::TestSelection;
 
 /// Access to results.
 pub trait Backend: Debug + Send + Sync {
@@ -41,8 +41,17 @@ pub trait Backend: Debug + Send + Sync {
         names.iter().map(|at| self.branch(at).ok().flatten().unwrap_or_default()).collect()
     }
 
-    /// Like [`Self::branch`], counting only the tests with a matching name.
-    fn branch_filtered(&self, at: &BranchRef, test: &Regex) -> Result<Option<Vec<BranchEntry>>, Problem>;
+    /// Like [`Self::branch`], counting only these tests.
+    fn branch_filtered(
+        &self,
+        at: &BranchRef,
+        tests: &TestSelection,
+    ) -> Result<Option<Vec<BranchEntry>>, Problem>;
+
+    /// Whether a commit of a branch has a test configuration that this text selects; `true` if that is unknown.
+    fn may_have_configuration(&self, _: &BranchRef, _wanted: &str) -> Result<bool, Problem> {
+        Ok(true)
+    }
 
     /// The builds of the commits of a branch that do not build or build again; of all tests.
     fn builds(&self, at: &BranchRef) -> Result<BTreeMap<CommitId, BuildRow>, Problem>;

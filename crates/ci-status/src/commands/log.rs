@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use model::{BranchRef, CommitId, Counts, Status};
+use regex::Regex;
 use regress::json::ChangesRow;
 use results::BranchEntry;
 use results::json::{BuildRow, CommitRow};
@@ -13,7 +14,7 @@ use stdio::terminal;
 
 use crate::context::Context;
 use crate::problem::Problem;
-use crate::select;
+use crate::select::{self, TestSelection};
 use crate::text::{self, Cell, Table};
 
 /// The maximum number of broken or fixed tests that are named.
@@ -30,23 +31,27 @@ pub struct Log {
     all: usize,
 }
 
-/// Reads at most `limit` commits. Counts only tests with a name that matches `test`.
+/// Reads at most `limit` commits. Counts only tests with a name that matches `test`, in these configurations.
 pub fn run(
     context: &Context,
     branch: Option<&str>,
     limit: Option<usize>,
-    test: Option<&str>,
+    (test, configuration): (Option<&str>, Option<&str>),
 ) -> Result<Log, Problem> {
+    let pattern = select::pattern(test)?;
     let branch = select::branch(context, branch)?;
-    let mut entries = match select::pattern(test)? {
-        None => context.backend.branch(&branch)?,
-        Some(regex) => context.backend.branch_filtered(&branch, &regex)?,
-    }
-    .unwrap_or_default();
+    let (wanted, entries) = match (pattern, configuration) {
+        (None, None) => (TestSelection::of_pattern(None), context.backend.branch(&branch)?),
+        (pattern, configuration) => {
+            let wanted = selection(context, &branch, pattern, configuration)?;
+            let entries = context.backend.branch_filtered(&branch, &wanted)?;
+            (wanted, entries)
+        }
+    };
+    let mut entries = entries.unwrap_or_default();
     let all = entries.len();
     entries.truncate(limit.unwrap_or(usize::MAX));
-    let regex = select::pattern(test)?;
-    let matches = |name: &String| regex.as_ref().is_none_or(|regex| regex.is_match(name));
+    let matches = |name: &String| wanted.matches(name);
     let mut changes = BTreeMap::new();
     for mut row in context.backend.changes(&branch)? {
         row.broke.retain(matches);
@@ -55,6 +60,35 @@ pub fn run(
     }
     let builds = context.backend.builds(&branch)?;
     Ok(Log { branch, entries, builds, changes, all })
+}
+
+/// The selected tests. The configurations are those of the newest commit with results if it has one of them, or else those of the
+/// newest commit that has one.
+fn selection(
+    context: &Context,
+    branch: &BranchRef,
+    pattern: Option<Regex>,
+    configuration: Option<&str>,
+) -> Result<TestSelection, Problem> {
+    let Some(wanted) = configuration else { return Ok(TestSelection::of_pattern(pattern)) };
+    let entries = context.backend.branch(branch)?.unwrap_or_default();
+    let mut error = None;
+    for entry in entries.iter().filter(|entry| entry.counts.total() > 0) {
+        let Some(results) = context.backend.commit(&entry.commit)? else { continue };
+        let keys = results.entries.iter().map(|entry| &entry.key);
+        match TestSelection::new(pattern.clone(), configuration, keys) {
+            Ok(found) => return Ok(found),
+            // An older commit is read only if one of them has it.
+            Err(problem) if error.is_none() => {
+                if !context.backend.may_have_configuration(branch, wanted)? {
+                    return Err(problem);
+                }
+                error = Some(problem);
+            }
+            Err(_) => {}
+        }
+    }
+    error.map_or_else(|| TestSelection::new(pattern, configuration, []), Err)
 }
 
 impl Log {

@@ -13,7 +13,7 @@ use super::{Answer, is_failure, since, suspicious, to_json};
 use crate::backend::all_branches;
 use crate::context::Context;
 use crate::problem::Problem;
-use crate::select::{self, SelectedCommit};
+use crate::select::{self, SelectedCommit, TestSelection};
 use crate::text::{self, Cell, Table};
 
 /// Printed instead of a remark that is equal to the previous one.
@@ -35,20 +35,21 @@ pub struct Show {
     command: Option<String>,
     /// The kernels that do not build.
     build: Option<BuildRow>,
+    /// Those of them with one line for all their tests.
+    folded: Option<BuildRow>,
     /// Tests that wait for an idle slot.
     same_code: Vec<SameCodeRow>,
-    /// Whether their tests are one line.
-    is_folded: bool,
 }
 
-/// Reads a commit. `failed`: only tests that failed or failed to run; `test`: only tests with a matching name.
+/// Reads a commit. `failed`: only tests that failed or failed to run; `test`: only tests with a matching name; `configuration`: only
+/// tests in these configurations.
 pub fn run(
     context: &Context,
     commit: Option<&str>,
     failed: bool,
-    test: Option<&str>,
+    (test, configuration): (Option<&str>, Option<&str>),
 ) -> Result<Show, Problem> {
-    let regex = select::pattern(test)?;
+    let pattern = select::pattern(test)?;
     let SelectedCommit { commit, at } = select::commit_or_branch(context, commit)?;
     let results = context.backend.commit(&commit)?;
     let mut results =
@@ -56,34 +57,23 @@ pub fn run(
     let authorship = add_listed(context, &mut results)?;
     let all = results.counts();
     let build = builds::view(&results);
+    let wanted = TestSelection::new(pattern, configuration, results.entries.iter().map(|entry| &entry.key))?;
     let mut suspicious = if failed { Vec::new() } else { suspicious::of_commit(context, &results)? };
-    suspicious.retain(|pass| regex.as_ref().is_none_or(|regex| regex.is_match(&pass.name)));
-    results.entries.retain(|entry| {
-        (!failed || is_failure(entry.status()))
-            && regex.as_ref().is_none_or(|regex| regex.is_match(entry.key.as_str()))
-    });
+    suspicious.retain(|pass| wanted.matches(&pass.name));
+    results
+        .entries
+        .retain(|entry| (!failed || is_failure(entry.status())) && wanted.matches(entry.key.as_str()));
     let since = since::of_commit(context, at.as_ref(), &results)?;
     let command = since::command(context, &results);
     let mut same_code = if failed { Vec::new() } else { context.backend.same_code(&results.commit)? };
-    same_code.retain(|row| regex.as_ref().is_none_or(|regex| regex.is_match(&row.name)));
+    same_code.retain(|row| wanted.matches(&row.name));
     let is_red = results.entries.iter().any(|entry| is_failure(entry.status()));
     let owners = if is_red { context.backend.owners(&results)? } else { Vec::new() };
     let owners = owners.into_iter().filter_map(|row| shown_owners(row, &results)).collect();
-    let is_folded = test.is_none();
+    // Of the kernels that do not build, those of the selected tests.
+    let folded = if test.is_none() { builds::view(&results) } else { None };
     let now = context.now;
-    Ok(Show {
-        results,
-        authorship,
-        now,
-        all,
-        suspicious,
-        command,
-        since,
-        owners,
-        build,
-        same_code,
-        is_folded,
-    })
+    Ok(Show { results, authorship, now, all, suspicious, command, since, owners, build, same_code, folded })
 }
 
 /// The owners of the tests that are shown.
@@ -200,7 +190,7 @@ impl Show {
     /// The tests. Those of a kernel that does not build are one line.
     fn table(&self) -> Table {
         let mut table = Table::default();
-        let failed = self.build.iter().filter(|_| self.is_folded).flat_map(|build| &build.failed);
+        let failed = self.folded.iter().flat_map(|build| &build.failed);
         for FailedKernelRow { kernel, error, tests, .. } in failed {
             let kernel = if kernel.is_default() { String::new() } else { format!(" ({kernel})") };
             table.row([
@@ -210,7 +200,7 @@ impl Show {
                 Cell::left(format_args!("{error}{kernel}")),
             ]);
         }
-        let is_listed = |entry: &&TestEntry| !self.is_folded || !builds::is_unbuilt(entry);
+        let is_listed = |entry: &&TestEntry| self.folded.is_none() || !builds::is_unbuilt(entry);
         for status in Status::BY_URGENCY {
             let mut above = String::new();
             for entry in

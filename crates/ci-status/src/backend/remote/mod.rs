@@ -12,7 +12,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName};
-use regex::Regex;
 use regress::json::{ChangesRow, CompareView, CrashRow};
 use regress::range_diff::RangeDiffView;
 use reqwest::Url;
@@ -29,6 +28,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Backend, LogContent, all_branches};
 use crate::problem::Problem;
+use crate::select::TestSelection;
 use cache::Cache;
 pub use http::base;
 use http::{Body, Http, each};
@@ -53,6 +53,9 @@ pub struct Remote {
 
 /// The artifacts that every dashboard serves.
 const FILES: [&str; 4] = ["duration", "full_log.br", "log.br", "status"];
+
+/// Selects no test configuration.
+const NO_CONFIGURATION: &str = ",";
 
 impl Remote {
     /// The dashboard at an address. Each request has this time limit and this token.
@@ -109,6 +112,29 @@ impl Remote {
     fn listing(&self, at: &BranchRef) -> Url {
         let parameters = [("user", at.user.as_str()), ("branch", at.branch.as_str()), ("untested", "1")];
         self.http.view(&parameters)
+    }
+
+    /// The address of all commits of a branch with the counts of some tests.
+    fn selected(&self, at: &BranchRef, pattern: Option<&str>, configuration: Option<&str>) -> Url {
+        let mut url = self.listing(at);
+        for (name, value) in [("test", pattern), ("config", configuration)] {
+            if let Some(value) = value {
+                url.query_pairs_mut().append_pair(name, value);
+            }
+        }
+        url
+    }
+
+    /// Fails for a dashboard that ignores test configurations: it has tests in one that does not exist.
+    fn selects_configurations(&self, at: &BranchRef) -> Result<(), Problem> {
+        let answer = self.rows(&self.selected(at, None, Some(NO_CONFIGURATION)), at)?.unwrap_or_default();
+        if answer.iter().all(|entry| entry.counts.total() == 0) {
+            return Ok(());
+        }
+        Err(Problem::Remote {
+            url: self.listing(at).to_string(),
+            reason: "this dashboard cannot count the tests of a configuration, it may be an older version; use --test".into(),
+        })
     }
 
     /// The blob; `None` if it is missing, damaged or not published.
@@ -172,10 +198,20 @@ impl Backend for Remote {
         each(names, |at| self.branch(at).ok().flatten().unwrap_or_default())
     }
 
-    fn branch_filtered(&self, at: &BranchRef, test: &Regex) -> Result<Option<Vec<BranchEntry>>, Problem> {
-        let (user, branch) = (at.user.as_str(), at.branch.as_str());
-        let parameters = [("user", user), ("branch", branch), ("test", test.as_str()), ("untested", "1")];
-        self.rows(&self.http.view(&parameters), at)
+    fn branch_filtered(
+        &self,
+        at: &BranchRef,
+        tests: &TestSelection,
+    ) -> Result<Option<Vec<BranchEntry>>, Problem> {
+        if tests.configuration().is_some() {
+            self.selects_configurations(at)?;
+        }
+        self.rows(&self.selected(at, tests.pattern(), tests.configuration()), at)
+    }
+
+    fn may_have_configuration(&self, at: &BranchRef, wanted: &str) -> Result<bool, Problem> {
+        self.selects_configurations(at)?;
+        Ok(self.rows(&self.selected(at, None, Some(wanted)), at)?.is_some())
     }
 
     fn builds(&self, at: &BranchRef) -> Result<BTreeMap<CommitId, BuildRow>, Problem> {

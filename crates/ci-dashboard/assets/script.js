@@ -103,14 +103,16 @@
       const fresh = $("main", page);
       if (!fresh) return;
       const here = $("main");
-      const open = new Set(all("details[open][id]", here).map((d) => d.id));
+      const folds = new Map(all("details[id]", here).map((d) => [d.id, d.open]));
+      const focused = document.activeElement.matches("summary") && document.activeElement.closest("details[id]")?.id;
       const row = $(".at", here);
       const at = row && row.id;
       const typing = here.contains(document.activeElement) && document.activeElement.matches("input");
       if (typing) return;
       refresh.last = text;
       here.replaceChildren(...fresh.childNodes);
-      for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+      for (const fold of all("details[id]", here)) fold.open = folds.get(fold.id) ?? fold.open;
+      if (focused) $("summary", document.getElementById(focused) ?? undefined)?.focus({ preventScroll: true });
       if (at) document.getElementById(at)?.classList.add("at");
       document.title = page.title;
       document.body.dataset.live = page.body.dataset.live || "0";
@@ -135,7 +137,7 @@
     for (const old of all(".at")) old.classList.remove("at");
     row.classList.add("at");
     row.scrollIntoView({ block: "nearest" });
-    ($("[data-open]", row) ?? $("a[href]", row))?.focus({ preventScroll: true });
+    (row.matches("summary") ? row : $("[data-open]", row) ?? $("a[href]", row))?.focus({ preventScroll: true });
   };
   const step = (by) => {
     const list = rows();
@@ -170,7 +172,7 @@
     switch (event.key) {
       case "j": step(1); break;
       case "k": step(-1); break;
-      case "o": $(".at a[href]")?.click(); break;
+      case "o": $("summary.at, .at a[href]")?.click(); break;
       case "u": $(".crumbs li:nth-last-child(2) a")?.click(); break;
       case "n": $("a[rel=next]")?.click(); break;
       case "p": $("a[rel=prev]")?.click(); break;

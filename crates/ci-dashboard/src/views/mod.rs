@@ -2,6 +2,7 @@
 
 mod bisection;
 pub mod branch;
+mod branch_queue;
 mod branch_trend;
 pub mod build;
 mod build_lines;
@@ -24,6 +25,7 @@ pub mod flaky;
 pub mod grid;
 pub mod history;
 pub mod home;
+mod hosts;
 pub mod log;
 pub mod log_events;
 pub mod matrix;

@@ -7,19 +7,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use askama::Template;
 use model::StatusSnapshot;
 use model::UserName;
-use model::snapshot::{BatchStatus, ExecutorStatus};
 
 use super::Context;
-use super::eta::Estimator;
+use super::branch_queue::{BranchLine, branches};
+use super::hosts::{Health, HostLine, hosts, other_problems};
 use crate::http::Response;
 use crate::page::{Crumb, Page, Took, When, cut};
 use crate::problem::Problem;
-use crate::route::{BranchRef, Format};
+use crate::route::Format;
 
 /// The age in seconds above which the page warns about a stale snapshot.
 const STALE: i64 = 30;
-/// The most jobs listed.
-const JOBS_MAX: usize = 100;
+/// The maximum number of running jobs in the list. The lines of the hosts show what runs.
+const RUNNING_MAX: usize = 20;
 /// The maximum number of finished jobs in the list.
 const FINISHED_MAX: usize = 20;
 
@@ -35,42 +35,17 @@ struct StatusPage<'a> {
     cards: Vec<Card>,
     /// `of 214 named, 211 held`; empty if there are none.
     first_bad_commits: String,
-    hosts: Vec<HostBlock>,
+    hosts: Vec<HostLine>,
     queues: Vec<Queue>,
     branches: Vec<BranchLine>,
     jobs: Vec<JobLine>,
+    /// The number of running jobs that are not listed.
+    jobs_more: usize,
 }
 
 struct Card {
     number: String,
     label: &'static str,
-}
-
-struct HostBlock {
-    name: String,
-    words: String,
-    workers: Vec<WorkerLine>,
-}
-
-struct WorkerLine {
-    name: String,
-    state: String,
-    symbol: &'static str,
-    class: &'static str,
-    problem: Option<String>,
-    batch: Option<Batch>,
-}
-
-struct Batch {
-    test: String,
-    current: Option<String>,
-    current_href: Option<String>,
-    short: String,
-    href: Option<String>,
-    done: u32,
-    subtests: u32,
-    share: u32,
-    since: Option<When>,
 }
 
 struct Queue {
@@ -81,16 +56,6 @@ struct Queue {
     usage: String,
     share: u32,
     percent: u32,
-}
-
-struct BranchLine {
-    name: String,
-    href: String,
-    tip: String,
-    tip_href: Option<String>,
-    error: Option<String>,
-    fetched: Option<When>,
-    eta: String,
 }
 
 struct JobLine {
@@ -122,27 +87,28 @@ pub fn view(context: Context<'_>, format: Format) -> Result<Response, Problem> {
         Some(_) => None,
     };
     let snapshot = snapshot.unwrap_or_default();
+    let (jobs, jobs_more) = jobs(&snapshot);
     context.html(&StatusPage {
         page,
         written: When::unix(snapshot.written),
         started: When::unix(snapshot.started),
         version: cut(&snapshot.version, 40),
         note,
-        problems: snapshot.problems.iter().take(50).map(|problem| cut(problem, 500)).collect(),
+        problems: other_problems(&snapshot).take(50).map(|problem| cut(problem, 500)).collect(),
         cards: cards(&snapshot),
         first_bad_commits: results::bisections::read_named(context.store.reader().output_dir())
             .map_or(String::new(), |named| named.to_string()),
-        hosts: hosts(context, &snapshot.executors),
+        hosts: hosts(context, &snapshot),
         queues: queues(context, &snapshot),
         branches: branches(context, &snapshot),
-        jobs: jobs(&snapshot),
+        jobs,
+        jobs_more,
     })
 }
 
 fn cards(snapshot: &StatusSnapshot) -> Vec<Card> {
     let busy = snapshot.executors.iter().filter(|executor| executor.batch.is_some()).count();
-    let broken =
-        snapshot.executors.iter().filter(|executor| Health::of(&executor.state) == Health::Broken).count();
+    let broken = snapshot.executors.iter().filter(|executor| Health::of(executor) == Health::Broken).count();
     let pending: u64 = snapshot.pending_by_group.values().sum();
     let running = snapshot.jobs.iter().filter(|job| job.status == "running").count();
     let mut cards = vec![
@@ -154,79 +120,6 @@ fn cards(snapshot: &StatusSnapshot) -> Vec<Card> {
         cards.push(Card { number: broken.to_string(), label: "workers down" });
     }
     cards
-}
-
-#[derive(PartialEq, Eq)]
-enum Health {
-    Busy,
-    Idle,
-    Broken,
-}
-
-impl Health {
-    fn of(state: &str) -> Self {
-        match state {
-            "busy" => Self::Busy,
-            "idle" => Self::Idle,
-            _ => Self::Broken,
-        }
-    }
-}
-
-fn hosts(context: Context<'_>, executors: &[ExecutorStatus]) -> Vec<HostBlock> {
-    let mut hosts: BTreeMap<&str, Vec<&ExecutorStatus>> = BTreeMap::new();
-    for executor in executors {
-        hosts.entry(&executor.host).or_default().push(executor);
-    }
-    let block = |(name, executors): (&str, Vec<&ExecutorStatus>)| {
-        let busy = executors.iter().filter(|executor| executor.batch.is_some()).count();
-        HostBlock {
-            name: cut(if name.is_empty() { "(no name)" } else { name }, 100),
-            words: format!("{busy} of {} workers busy", executors.len()),
-            workers: executors.into_iter().map(|executor| worker(context, executor)).collect(),
-        }
-    };
-    hosts.into_iter().map(block).collect()
-}
-
-fn worker(context: Context<'_>, executor: &ExecutorStatus) -> WorkerLine {
-    let (symbol, class) = match Health::of(&executor.state) {
-        Health::Busy => ("▸", "s-inprogress"),
-        Health::Idle => ("–", "s-notrun"),
-        Health::Broken => ("!", "s-failed_to_run"),
-    };
-    let phase = executor.batch.as_ref().map(|batch| batch.phase.as_str()).filter(|phase| !phase.is_empty());
-    WorkerLine {
-        name: executor.name.rsplit('/').next().map(|slot| cut(slot, 40)).unwrap_or_default(),
-        state: cut(phase.unwrap_or(&executor.state), 40),
-        symbol,
-        class,
-        problem: executor.problem.as_deref().map(|problem| cut(problem, 300)),
-        batch: executor.batch.as_ref().map(|running| batch(context, running)),
-    }
-}
-
-fn batch(context: Context<'_>, batch: &BatchStatus) -> Batch {
-    let links = context.links();
-    let commit: Option<model::CommitId> = batch.commit.parse().ok();
-    let key = || {
-        let test: model::TestPath = batch.test.parse().ok()?;
-        let subtest: model::SubtestName = batch.current.as_deref()?.parse().ok()?;
-        model::ResultKey::new(&test, None, &model::Env::default(), &subtest).ok()
-    };
-    let current_href =
-        commit.as_ref().zip(key()).map(|(commit, key)| links.test(commit.as_str(), key.as_str()));
-    Batch {
-        test: cut(&batch.test, 200),
-        current: batch.current.as_deref().map(|current| cut(current, 150)),
-        current_href,
-        short: commit.as_ref().map_or_else(|| cut(&batch.commit, 40), |commit| commit.short().into()),
-        href: commit.map(|commit| links.commit(None, commit.as_str())),
-        done: batch.done,
-        subtests: batch.subtests,
-        share: share(f64::from(batch.done), f64::from(batch.subtests)),
-        since: When::unix(batch.started),
-    }
 }
 
 /// The fraction of `part` in `whole`, in thousandths.
@@ -263,26 +156,8 @@ fn queues(context: Context<'_>, snapshot: &StatusSnapshot) -> Vec<Queue> {
     users.into_iter().map(queue).collect()
 }
 
-fn branches(context: Context<'_>, snapshot: &StatusSnapshot) -> Vec<BranchLine> {
-    let links = context.links();
-    let estimator = Estimator::new(context, snapshot);
-    let line = |branch: &model::snapshot::BranchStatus| {
-        let at = BranchRef::new(&branch.user, &branch.branch);
-        let tip: Option<model::CommitId> = branch.tip.as_deref().and_then(|tip| tip.parse().ok());
-        BranchLine {
-            name: cut(&format!("{}/{}", at.user, at.branch), 200),
-            href: links.branch(&at),
-            tip: tip.as_ref().map(|tip| tip.short().into()).unwrap_or_default(),
-            tip_href: tip.map(|tip| links.commit(Some(&at), tip.as_str())),
-            error: branch.error.as_deref().map(|error| cut(error, 300)),
-            fetched: branch.fetched.and_then(When::unix),
-            eta: estimator.tip(&at).to_string(),
-        }
-    };
-    snapshot.branches.iter().map(line).collect()
-}
-
-fn jobs(snapshot: &StatusSnapshot) -> Vec<JobLine> {
+/// Running jobs first, then the most recently ended ones; and the number of running jobs left out.
+fn jobs(snapshot: &StatusSnapshot) -> (Vec<JobLine>, usize) {
     let line = |job: &model::snapshot::JobStatus| JobLine {
         id: job.id,
         status: cut(&job.status, 40),
@@ -290,12 +165,8 @@ fn jobs(snapshot: &StatusSnapshot) -> Vec<JobLine> {
         worker: cut(job.executor.as_deref().unwrap_or(""), 100),
         started: job.started.and_then(When::unix),
     };
-    // Running jobs come first, then the most recently finished ones.
     let (running, finished): (Vec<_>, Vec<_>) = snapshot.jobs.iter().partition(|job| job.status == "running");
-    running
-        .into_iter()
-        .chain(finished.into_iter().rev().take(FINISHED_MAX))
-        .take(JOBS_MAX)
-        .map(line)
-        .collect()
+    let more = running.len().saturating_sub(RUNNING_MAX);
+    let finished = finished.into_iter().rev().take(FINISHED_MAX);
+    (running.into_iter().take(RUNNING_MAX).chain(finished).map(line).collect(), more)
 }

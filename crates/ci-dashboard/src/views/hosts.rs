@@ -1,0 +1,260 @@
+//! The hosts of the status page: one line each, which unfolds to its workers. Hosts with problems are first.
+//!
+//! The snapshot is a file of another process, so its numbers and names are not trusted.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use model::StatusSnapshot;
+use model::snapshot::{BatchStatus, ExecutorStatus};
+
+use super::Context;
+use crate::page::{Plural as _, When, cut};
+
+/// The hosts of a farm with at most this many workers are unfolded: they fit on a screen.
+const UNFOLDED_MAX: usize = 12;
+/// The most different activities named of a host.
+const ACTIVITIES_MAX: usize = 6;
+/// The activities in the order in which they are named. Others are before `idle`.
+const ACTIVITIES: [&str; 3] = ["building", "booting", "testing"];
+
+/// A host.
+pub(super) struct HostLine {
+    pub(super) id: String,
+    pub(super) name: String,
+    /// `7 of 8 busy`.
+    pub(super) busy: String,
+    /// `2 building, 5 testing, 1 idle`.
+    pub(super) activities: String,
+    pub(super) class: &'static str,
+    pub(super) symbol: &'static str,
+    pub(super) problem: Option<String>,
+    /// `3 infrastructure errors`; empty if there are none.
+    pub(super) errors: String,
+    pub(super) last_error: Option<When>,
+    pub(super) is_open: bool,
+    pub(super) workers: Vec<WorkerLine>,
+}
+
+pub(super) struct WorkerLine {
+    pub(super) name: String,
+    pub(super) state: String,
+    pub(super) class: &'static str,
+    pub(super) problem: Option<String>,
+    pub(super) batch: Option<Batch>,
+}
+
+pub(super) struct Batch {
+    pub(super) test: String,
+    pub(super) current: Option<String>,
+    pub(super) current_href: Option<String>,
+    pub(super) short: String,
+    pub(super) href: Option<String>,
+    /// `2 of 3`.
+    pub(super) done: String,
+    pub(super) since: Option<When>,
+}
+
+/// Whether a worker can run batches.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Health {
+    Busy,
+    Idle,
+    Broken,
+}
+
+impl Health {
+    pub(super) fn of(executor: &ExecutorStatus) -> Self {
+        match executor.state.as_str() {
+            "busy" => Self::Busy,
+            "idle" => Self::Idle,
+            _ => Self::Broken,
+        }
+    }
+
+    fn class(self) -> &'static str {
+        match self {
+            Self::Busy => "s-inprogress",
+            Self::Idle => "s-notrun",
+            Self::Broken => "s-failed_to_run",
+        }
+    }
+}
+
+/// The order of the hosts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// No worker is usable.
+    Down,
+    /// Some workers are not usable, or there were infrastructure errors.
+    Sick,
+    Busy,
+    Idle,
+}
+
+/// The jobs of a host that ended recently with an infrastructure error.
+#[derive(Default)]
+struct Errors {
+    count: usize,
+    last: i64,
+}
+
+/// The hosts, in the order of the page.
+pub(super) fn hosts(context: Context<'_>, snapshot: &StatusSnapshot) -> Vec<HostLine> {
+    let mut hosts: BTreeMap<&str, Vec<&ExecutorStatus>> = BTreeMap::new();
+    for executor in &snapshot.executors {
+        hosts.entry(&executor.host).or_default().push(executor);
+    }
+    let mut errors = errors(snapshot);
+    let is_open = hosts.len() == 1 || snapshot.executors.len() <= UNFOLDED_MAX;
+    let line = |(name, executors): (&str, Vec<&ExecutorStatus>)| {
+        let errors = errors.remove(name).unwrap_or_default();
+        (rank(&executors, &errors), host(context, name, &executors, &errors, is_open))
+    };
+    let mut lines: Vec<(Rank, HostLine)> = hosts.into_iter().map(line).collect();
+    lines.sort_by_key(|(rank, _)| *rank);
+    lines.into_iter().map(|(_, line)| line).collect()
+}
+
+fn errors(snapshot: &StatusSnapshot) -> HashMap<&str, Errors> {
+    let host_of: HashMap<&str, &str> =
+        snapshot.executors.iter().map(|executor| (executor.name.as_str(), executor.host.as_str())).collect();
+    let mut errors: HashMap<&str, Errors> = HashMap::new();
+    for job in snapshot.jobs.iter().filter(|job| job.status == "failed") {
+        let Some(host) = job.executor.as_deref().and_then(|executor| host_of.get(executor)) else { continue };
+        let of_host = errors.entry(host).or_default();
+        of_host.count += 1;
+        let ended = job.started.unwrap_or(0).saturating_add_unsigned(job.elapsed_secs);
+        of_host.last = of_host.last.max(ended);
+    }
+    errors
+}
+
+fn rank(executors: &[&ExecutorStatus], errors: &Errors) -> Rank {
+    let has = |health| executors.iter().any(|executor| Health::of(executor) == health);
+    match (has(Health::Broken), has(Health::Busy), has(Health::Idle)) {
+        (true, false, false) => Rank::Down,
+        (true, ..) => Rank::Sick,
+        _ if errors.count > 0 => Rank::Sick,
+        (_, true, _) => Rank::Busy,
+        _ => Rank::Idle,
+    }
+}
+
+fn host(
+    context: Context<'_>,
+    name: &str,
+    executors: &[&ExecutorStatus],
+    errors: &Errors,
+    is_open: bool,
+) -> HostLine {
+    let busy = executors.iter().filter(|executor| executor.batch.is_some()).count();
+    let (symbol, class) = match rank(executors, errors) {
+        Rank::Down => ("✗", "s-failed"),
+        Rank::Sick => ("!", "s-failed_to_run"),
+        Rank::Busy => ("▸", "s-inprogress"),
+        Rank::Idle => ("–", "s-notrun"),
+    };
+    let name = cut(if name.is_empty() { "(no name)" } else { name }, 100);
+    HostLine {
+        id: name.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect(),
+        name,
+        busy: format!("{busy} of {} busy", executors.len()),
+        activities: activities(executors),
+        class,
+        symbol,
+        problem: problem(executors),
+        errors: match errors.count {
+            0 => String::new(),
+            count => count.plural("infrastructure error").to_string(),
+        },
+        last_error: When::unix(errors.last),
+        is_open,
+        workers: executors.iter().map(|executor| worker(context, executor)).collect(),
+    }
+}
+
+/// What a worker does, in one or two words.
+fn activity(executor: &ExecutorStatus) -> &str {
+    let phase = executor.batch.as_ref().map(|batch| batch.phase.as_str());
+    phase.filter(|phase| !phase.is_empty()).unwrap_or(&executor.state)
+}
+
+/// `2 building, 5 testing, 1 idle`.
+fn activities(executors: &[&ExecutorStatus]) -> String {
+    let mut counts: BTreeMap<(usize, &str), usize> = BTreeMap::new();
+    for executor in executors {
+        let word = activity(executor);
+        let known = ACTIVITIES.iter().position(|activity| *activity == word);
+        let place = known.unwrap_or(ACTIVITIES.len() + usize::from(word == "idle"));
+        *counts.entry((place, word)).or_default() += 1;
+    }
+    let more = counts.len().saturating_sub(ACTIVITIES_MAX);
+    let mut words: Vec<String> = counts
+        .iter()
+        .take(ACTIVITIES_MAX)
+        .map(|((_, word), count)| {
+            format!("{count} {}", cut(if word.is_empty() { "unknown" } else { word }, 40))
+        })
+        .collect();
+    if more > 0 {
+        words.push(format!("{more} other states"));
+    }
+    words.join(", ")
+}
+
+/// The problem that most workers of a host have.
+fn problem(executors: &[&ExecutorStatus]) -> Option<String> {
+    let broken = executors.iter().filter(|executor| Health::of(executor) == Health::Broken);
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for problem in broken.filter_map(|executor| executor.problem.as_deref()) {
+        *counts.entry(problem).or_default() += 1;
+    }
+    let (problem, _) = counts.iter().max_by_key(|(_, count)| **count)?;
+    let more = match counts.len() - 1 {
+        0 => String::new(),
+        others => format!(" (and {})", others.plural("other problem")),
+    };
+    Some(format!("{}{more}", cut(problem, 300)))
+}
+
+fn worker(context: Context<'_>, executor: &ExecutorStatus) -> WorkerLine {
+    WorkerLine {
+        name: executor.name.rsplit('/').next().map(|slot| cut(slot, 40)).unwrap_or_default(),
+        state: cut(activity(executor), 40),
+        class: Health::of(executor).class(),
+        problem: executor.problem.as_deref().map(|problem| cut(problem, 300)),
+        batch: executor.batch.as_ref().map(|running| batch(context, running)),
+    }
+}
+
+fn batch(context: Context<'_>, batch: &BatchStatus) -> Batch {
+    let links = context.links();
+    let commit: Option<model::CommitId> = batch.commit.parse().ok();
+    let key = || {
+        let test: model::TestPath = batch.test.parse().ok()?;
+        let subtest: model::SubtestName = batch.current.as_deref()?.parse().ok()?;
+        model::ResultKey::new(&test, None, &model::Env::default(), &subtest).ok()
+    };
+    let current_href =
+        commit.as_ref().zip(key()).map(|(commit, key)| links.test(commit.as_str(), key.as_str()));
+    Batch {
+        test: cut(&batch.test, 200),
+        current: batch.current.as_deref().map(|current| cut(current, 150)),
+        current_href,
+        short: commit.as_ref().map_or_else(|| cut(&batch.commit, 40), |commit| commit.short().into()),
+        href: commit.map(|commit| links.commit(None, commit.as_str())),
+        done: format!("{} of {}", batch.done, batch.subtests),
+        since: When::unix(batch.started),
+    }
+}
+
+/// The problems that no line of a host shows.
+pub(super) fn other_problems(snapshot: &StatusSnapshot) -> impl Iterator<Item = &str> {
+    let broken = snapshot.executors.iter().filter(|executor| Health::of(executor) == Health::Broken);
+    let names: BTreeSet<&str> = broken.map(|executor| executor.name.as_str()).collect();
+    let is_of_worker = move |problem: &str| {
+        let rest = problem.strip_prefix("executor ").unwrap_or("");
+        rest.split_once(" is quarantined: ").is_some_and(|(name, _)| names.contains(name))
+    };
+    snapshot.problems.iter().map(String::as_str).filter(move |problem| !is_of_worker(problem))
+}

@@ -1,9 +1,8 @@
 //! The code of a kernel: a hash of what its ELF file and its modules put into memory, without what says only from which source
 //! they are built: the build id, the banner, the version, and the line numbers of BUG() and WARN().
 //!
-//! A change that moves lines or renames variables gives another image with the same code. Two kernels with the same code run the
-//! same instructions on the same data at the same addresses. What the format hides counts: a file that is not understood is hashed
-//! as it is.
+//! A change that moves lines, such as that of a comment, gives another image with the same code. Two kernels with the same code run
+//! the same instructions on the same data at the same addresses. A file that is not understood is hashed as it is.
 
 use std::collections::BTreeSet;
 use std::fs::File;

@@ -27,7 +27,7 @@ pub struct Kernel {
     pub image: PathBuf,
     /// SHA-256 (hex) of the image.
     pub image_hash: String,
-    /// A hash of its code, which is equal for kernels that differ only in line numbers and names; `None` if it is not known.
+    /// A hash of its code, which is equal for kernels that differ only in line numbers; `None` if it is not known.
     pub code: Option<String>,
     /// The directory with `lib/modules/<release>/`; `None` without CONFIG_MODULES.
     pub modules: Option<PathBuf>,

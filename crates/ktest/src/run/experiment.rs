@@ -25,8 +25,8 @@ const MAX_LIST: u64 = 16 << 20;
 pub(super) struct Keys {
     /// Its experiment; `None` if it is not known what the run depends on: clones can contain what earlier guests built in them.
     pub experiment: Option<ExperimentKey>,
-    /// The same with the code of the kernel instead of its content: two kernels with the same code differ in line numbers and
-    /// names only. `None` if the code is not known, or if the run reads the source of the kernel.
+    /// The same with the code of the kernel instead of its content: two kernels with the same code differ in line numbers
+    /// only. `None` if the code is not known, or if the run reads the source of the kernel.
     pub code: Option<ExperimentKey>,
 }
 

@@ -146,3 +146,34 @@ fn the_log_of_each_attempt_can_be_opened() {
         assert_eq!(farm.ask(&Request::get(&format!("/c/{commit}/{BROKEN}/{bad}"))).status, 404, "{bad}");
     }
 }
+
+#[test]
+fn the_heads_of_a_table_sort_it() {
+    let farm = Farm::with(|fixture| {
+        let commit = commit_id("one");
+        fixture.branch("mira", "next", &[(commit.clone(), "one".into())]);
+        // The first one fails more often.
+        for (key, failures) in [("t.b", 3), ("t.a", 1), ("t.c", 1)] {
+            for run in 0..=failures {
+                let failed = Verdict::Failed { reason: "lost".into() };
+                let verdict = if run < failures { failed } else { Verdict::Passed };
+                fixture.test(TestResult::new(&commit, key, verdict, 100));
+            }
+        }
+    });
+    let order = |sort: &str| -> Vec<String> {
+        let page = farm.get(&format!("{BRANCH}&flaky{sort}"));
+        let keys =
+            page.match_indices("&#38;history=").map(|(at, text)| page[at + text.len()..][..3].to_owned());
+        keys.collect()
+    };
+    assert_eq!(order(""), ["t.b", "t.a", "t.c"]);
+    assert_eq!(order("&sort=test"), ["t.a", "t.b", "t.c"]);
+    assert_eq!(order("&sort=-test"), ["t.c", "t.b", "t.a"]);
+    assert_eq!(order("&sort=-rate"), ["t.a", "t.c", "t.b"]);
+    let page = farm.get(&format!("{BRANCH}&flaky&sort=test"));
+    let head = r#"aria-sort="ascending"><a class="by" href="/ci?user=mira&#38;branch=next&#38;flaky&#38;sort=-test">"#;
+    assert!(page.contains(head), "{page}");
+    assert_eq!(farm.status(&format!("{BRANCH}&flaky&sort=tets")), 400);
+    assert_eq!(farm.status(&format!("{BRANCH}&crashes&sort=-hits")), 200);
+}

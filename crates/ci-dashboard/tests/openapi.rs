@@ -270,6 +270,7 @@ fn paths_and_parameters_match_the_routes() {
         "page",
         "path",
         "range-diff",
+        "sort",
         "status",
         "test",
         "untested",

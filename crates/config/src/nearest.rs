@@ -19,7 +19,9 @@ impl Choices {
 impl fmt::Display for Choices {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = self.0.len().min(CHOICES_MAX);
-        f.write_str(&self.0[..shown].join(", "))?;
+        // A name with a comma looks like several.
+        let quoted = |name: &String| if name.contains(',') { format!("{name:?}") } else { name.clone() };
+        f.write_str(&self.0[..shown].iter().map(quoted).collect::<Vec<_>>().join(", "))?;
         if self.0.len() > shown {
             write!(f, " and {} more", self.0.len() - shown)?;
         }
@@ -133,6 +135,7 @@ mod tests {
         assert_eq!(text("nxt", &["amy/next", "kmo/old"]), "; did you mean \"amy/next\"?");
         assert_eq!(text("nxt", &["amy/next", "kmo/next"]), "; did you mean one of: amy/next, kmo/next?");
         assert_eq!(text("ext4", &["amy/next", "kmo/old"]), "; branches: amy/next, kmo/old");
+        assert_eq!(text("x", &["arm64", "arm64, kasan"]), "; branches: arm64, \"arm64, kasan\"");
         assert_eq!(text("ext4", &[]), "; there are no branches yet");
     }
 

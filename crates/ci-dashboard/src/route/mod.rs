@@ -57,12 +57,12 @@ pub enum Route {
         /// `untested`: the JSON view also lists commits without results.
         untested: bool,
     },
-    /// The crashes on a branch, by title.
-    Crashes(BranchRef),
+    /// The crashes on a branch, by title, in the order of `sort=COLUMN`.
+    Crashes(BranchRef, Option<String>),
     /// What the commits of a branch broke and fixed.
     Changes(BranchRef),
-    /// The flaky tests of a branch.
-    Flaky(BranchRef),
+    /// The flaky tests of a branch, in the order of `sort=COLUMN`.
+    Flaky(BranchRef, Option<String>),
     /// The test files in all configurations at a commit, or at the newest commit of a branch with results.
     Matrix {
         /// The commit.

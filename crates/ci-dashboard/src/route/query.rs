@@ -124,13 +124,13 @@ impl Query {
             return Ok(Route::History { at, key, from: self.name("from")? });
         }
         if self.has("crashes") {
-            return Ok(Route::Crashes(at));
+            return Ok(Route::Crashes(at, self.given("sort")));
         }
         if self.has("changes") {
             return Ok(Route::Changes(at));
         }
         if self.has("flaky") {
-            return Ok(Route::Flaky(at));
+            return Ok(Route::Flaky(at, self.given("sort")));
         }
         if self.has("range-diff") {
             let of = self.given("range-diff").map(|old| old.parse()).transpose()?;

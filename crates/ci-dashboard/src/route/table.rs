@@ -216,9 +216,9 @@ mod tests {
                     test: Some("x".into()),
                 },
             ),
-            ("user=a&branch=b&crashes", Route::Crashes("a/b".parse().unwrap())),
+            ("user=a&branch=b&crashes", Route::Crashes("a/b".parse().unwrap(), None)),
             ("user=a&branch=b&changes", Route::Changes("a/b".parse().unwrap())),
-            ("user=a&branch=b&flaky", Route::Flaky("a/b".parse().unwrap())),
+            ("user=a&branch=b&flaky&sort=-rate", Route::Flaky("a/b".parse().unwrap(), Some("-rate".into()))),
             (
                 "user=a&branch=b&matrix&file=x",
                 Route::Matrix {

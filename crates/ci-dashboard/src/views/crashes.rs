@@ -5,6 +5,7 @@ use regress::crash_groups::{CrashGroup, of_branch};
 use regress::json::CrashRow;
 use results::BranchEntry;
 
+use super::sorting::{self, Column, Head};
 use super::{CommitLink, Context, TestLink};
 use crate::http::Response;
 use crate::page::{Crumb, Page, Plural as _, When, cut};
@@ -16,12 +17,24 @@ const CRASHES_MAX: usize = 200;
 /// The maximum number of tests listed for a crash.
 const TESTS_MAX: usize = 5;
 
+/// The columns of the table. Rows of commits are counted from the newest one.
+const COLUMNS: [Column<CrashGroup>; 7] = [
+    Column::<CrashGroup>::up("title", "Crash, and tests it hit", |a, b| a.title.cmp(&b.title)).class("wide"),
+    Column::down("now", "Now", |a, b| b.still_occurs.cmp(&a.still_occurs)),
+    Column::down("first", "First seen", |a, b| a.first_row.cmp(&b.first_row)),
+    Column::down("last", "Last seen", |a, b| a.last_row.cmp(&b.last_row)),
+    Column::<CrashGroup>::down("hits", "Hits", |a, b| b.hits.cmp(&a.hits)).class("num"),
+    Column::<CrashGroup>::down("commits", "Commits", |a, b| b.commits().cmp(&a.commits())).class("num"),
+    Column::plain("Hosts"),
+];
+
 #[derive(Template)]
 #[template(path = "crashes.html")]
 struct CrashesPage<'a> {
     page: Page<'a>,
     at: &'a BranchRef,
     branch_href: String,
+    heads: Vec<Head>,
     rows: Vec<CrashLine>,
     more: usize,
     is_sampled: bool,
@@ -42,11 +55,16 @@ struct CrashLine {
 }
 
 /// The view.
-pub fn view(context: Context<'_>, at: &BranchRef, format: Format) -> Result<Response, Problem> {
+pub fn view(
+    context: Context<'_>,
+    at: &BranchRef,
+    sort: Option<&str>,
+    format: Format,
+) -> Result<Response, Problem> {
     let entries = context.store.branch(at)?;
     let history = context.store.history(&entries);
     let reader = context.store.reader();
-    let found =
+    let mut found =
         of_branch(&history, &entries, reader.crashes(at), |commit, key| reader.entry(commit, key).ok()?);
     if format == Format::Json {
         let rows: Vec<_> = found.groups.iter().map(|group| CrashRow::new(group, &entries)).collect();
@@ -61,10 +79,12 @@ pub fn view(context: Context<'_>, at: &BranchRef, format: Format) -> Result<Resp
     let mut page = Page::new(format!("Crashes on {}", at.branch), links, crumbs);
     page.json = Some(context.json_address());
     page.live = 15;
+    let heads = sorting::sort(&mut found.groups, &COLUMNS, sort, &links.crashes(at))?;
     context.html(&CrashesPage {
         page,
         at,
         branch_href: links.branch(at),
+        heads,
         rows: found.groups.iter().take(CRASHES_MAX).map(|group| line(context, at, &entries, group)).collect(),
         more: found.groups.len().saturating_sub(CRASHES_MAX),
         is_sampled: found.is_sampled,

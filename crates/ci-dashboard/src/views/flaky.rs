@@ -7,6 +7,7 @@ use model::CommitId;
 use results::json::FlakyRow;
 use results::{BranchEntry, FlakyEntry};
 
+use super::sorting::{self, Column, Head};
 use super::{CommitLink, Context};
 use crate::http::Response;
 use crate::page::{Crumb, Page, Plural as _, cut};
@@ -16,12 +17,24 @@ use crate::route::{BranchRef, Format};
 /// The maximum number of tests on a page.
 const TESTS_MAX: usize = 500;
 
+/// The columns of the table.
+const COLUMNS: [Column<FlakyEntry>; 6] = [
+    Column::<FlakyEntry>::up("test", "Test", |a, b| a.key.cmp(&b.key)).class("wide"),
+    Column::down("rate", "Rate", |a, b| b.flaky.rate.mean().total_cmp(&a.flaky.rate.mean())),
+    Column::plain("Interval"),
+    Column::plain("Since"),
+    Column::<FlakyEntry>::down("commits", "Commits", |a, b| b.flaky.experiments.cmp(&a.flaky.experiments))
+        .class("num"),
+    Column::plain("Hosts"),
+];
+
 #[derive(Template)]
 #[template(path = "flaky.html")]
 struct FlakyPage<'a> {
     page: Page<'a>,
     at: &'a BranchRef,
     branch_href: String,
+    heads: Vec<Head>,
     rows: Vec<FlakyLine>,
     more: usize,
 }
@@ -39,9 +52,14 @@ struct FlakyLine {
 }
 
 /// The view.
-pub fn view(context: Context<'_>, at: &BranchRef, format: Format) -> Result<Response, Problem> {
+pub fn view(
+    context: Context<'_>,
+    at: &BranchRef,
+    sort: Option<&str>,
+    format: Format,
+) -> Result<Response, Problem> {
     let missing = || context.store.no_branch(at);
-    let found = context.store.reader().flaky(at)?.ok_or_else(missing)?;
+    let mut found = context.store.reader().flaky(at)?.ok_or_else(missing)?;
     if format == Format::Json {
         return context.json(&found.iter().map(FlakyRow::from).collect::<Vec<_>>());
     }
@@ -57,13 +75,14 @@ pub fn view(context: Context<'_>, at: &BranchRef, format: Format) -> Result<Resp
     let mut page = Page::new(format!("Flaky tests on {}", at.branch), links, crumbs);
     page.json = Some(context.json_address());
     page.live = 15;
-    let mut rows: Vec<&FlakyEntry> = found.iter().collect();
-    rows.sort_by(|a, b| b.flaky.rate.mean().total_cmp(&a.flaky.rate.mean()));
+    found.sort_by(|a, b| b.flaky.rate.mean().total_cmp(&a.flaky.rate.mean()));
+    let heads = sorting::sort(&mut found, &COLUMNS, sort, &links.flaky(at))?;
     context.html(&FlakyPage {
         page,
         at,
         branch_href: links.branch(at),
-        rows: rows.into_iter().take(TESTS_MAX).map(|entry| line(context, at, &listed, entry)).collect(),
+        heads,
+        rows: found.iter().take(TESTS_MAX).map(|entry| line(context, at, &listed, entry)).collect(),
         more: found.len().saturating_sub(TESTS_MAX),
     })
 }

@@ -33,6 +33,7 @@ pub mod metrics;
 pub mod range_diff;
 pub mod records;
 mod same_code;
+mod sorting;
 pub mod status;
 mod suspicious;
 pub mod test;

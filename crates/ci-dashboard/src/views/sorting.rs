@@ -1,0 +1,133 @@
+//! The order of a table, which the heads of its columns select: `&sort=NAME`, or `&sort=-NAME` for the reverse.
+
+use std::cmp::Ordering;
+
+use config::Hint;
+
+use crate::problem::Problem;
+
+/// A column of a table.
+pub(super) struct Column<R> {
+    /// The name in the address; empty for a column without an order.
+    name: &'static str,
+    label: &'static str,
+    class: &'static str,
+    /// The order of the rows after the first click.
+    order: fn(&R, &R) -> Ordering,
+    /// Whether this order has the largest values first.
+    descending: bool,
+}
+
+impl<R> Column<R> {
+    /// A column with the smallest values first.
+    pub(super) const fn up(name: &'static str, label: &'static str, order: fn(&R, &R) -> Ordering) -> Self {
+        Self { name, label, class: "", order, descending: false }
+    }
+
+    /// A column with the largest values first.
+    pub(super) const fn down(name: &'static str, label: &'static str, order: fn(&R, &R) -> Ordering) -> Self {
+        Self { name, label, class: "", order, descending: true }
+    }
+
+    /// A column without an order.
+    pub(super) const fn plain(label: &'static str) -> Self {
+        Self::up("", label, |_, _| Ordering::Equal)
+    }
+
+    /// The same column with a class.
+    pub(super) const fn class(self, class: &'static str) -> Self {
+        Self { class, ..self }
+    }
+}
+
+/// The head of a column.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) label: &'static str,
+    pub(super) class: &'static str,
+    /// The address of the table in the order of this column, or in the reverse; empty for a column without an order.
+    pub(super) href: String,
+    /// `ascending` or `descending`; empty if the table has another order.
+    pub(super) order: &'static str,
+    pub(super) mark: &'static str,
+}
+
+/// Sorts the rows of a table by the column of this name. Without one they stay as they are. `address` is that of the table.
+pub(super) fn sort<R>(
+    rows: &mut [R],
+    columns: &[Column<R>],
+    by: Option<&str>,
+    address: &str,
+) -> Result<Vec<Head>, Problem> {
+    let by = by.map(|by| by.strip_prefix('-').map_or((by, false), |name| (name, true)));
+    if let Some((name, reversed)) = by {
+        let mut named = columns.iter().filter(|column: &&Column<R>| !column.name.is_empty());
+        let Some(column) = named.find(|column| column.name == name) else {
+            return Err(unknown(name, columns));
+        };
+        rows.sort_by(|a, b| if reversed { (column.order)(b, a) } else { (column.order)(a, b) });
+    }
+    let head = |column: &Column<R>| {
+        let reversed = by.filter(|(name, _)| *name == column.name).map(|(_, reversed)| reversed);
+        let next = if reversed == Some(false) { "-" } else { "" };
+        let (order, mark) = match reversed.map(|reversed| reversed == column.descending) {
+            _ if column.name.is_empty() => ("", ""),
+            Some(true) => ("ascending", "▲"),
+            Some(false) => ("descending", "▼"),
+            None => ("", ""),
+        };
+        let href = format!("{address}&sort={next}{}", column.name);
+        let href = if column.name.is_empty() { String::new() } else { href };
+        Head { label: column.label, class: column.class, href, order, mark }
+    };
+    Ok(columns.iter().map(head).collect())
+}
+
+fn unknown<R>(name: &str, columns: &[Column<R>]) -> Problem {
+    let names = columns.iter().map(|column| column.name).filter(|name| !name.is_empty());
+    let hint = Hint::new("columns", name, names);
+    Problem::BadRequest(format!("this table has no column {name:?}{hint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COLUMNS: [Column<(u32, &str)>; 3] = [
+        Column::up("name", "Name", |a, b| a.1.cmp(b.1)),
+        Column::<(u32, &str)>::down("count", "Count", |a, b| b.0.cmp(&a.0)).class("num"),
+        Column::plain("Other"),
+    ];
+
+    fn sorted(by: Option<&str>) -> (Vec<u32>, Vec<String>) {
+        let mut rows = [(2, "b"), (1, "c"), (3, "a"), (2, "d")];
+        let heads = sort(&mut rows, &COLUMNS, by, "/ci?x").unwrap();
+        let heads = heads.iter().map(|head| format!("{} {} {}", head.label, head.order, head.href)).collect();
+        (rows.map(|(count, _)| count).to_vec(), heads)
+    }
+
+    #[test]
+    fn heads_select_an_order_and_its_reverse() {
+        let (rows, heads) = sorted(None);
+        assert_eq!(rows, [2, 1, 3, 2]);
+        assert_eq!(heads, ["Name  /ci?x&sort=name", "Count  /ci?x&sort=count", "Other  "]);
+        assert_eq!(sorted(Some("name")).0, [3, 2, 1, 2]);
+        let (rows, heads) = sorted(Some("count"));
+        assert_eq!((rows, heads[1].as_str()), (vec![3, 2, 2, 1], "Count descending /ci?x&sort=-count"));
+        let (rows, heads) = sorted(Some("-count"));
+        assert_eq!((rows, heads[1].as_str()), (vec![1, 2, 2, 3], "Count ascending /ci?x&sort=count"));
+    }
+
+    #[test]
+    fn an_unknown_column_has_the_nearest_name() {
+        for by in ["cont", "-cont", ""] {
+            let problem = sort(&mut [(1, "a")], &COLUMNS, Some(by), "/").unwrap_err().to_string();
+            assert!(
+                problem.starts_with(&format!("this table has no column {:?}", by.trim_start_matches('-'))),
+                "{problem}"
+            );
+        }
+        let problem = sort(&mut [(1, "a")], &COLUMNS, Some("cont"), "/").unwrap_err().to_string();
+        assert!(problem.contains("\"count\""), "{problem}");
+    }
+}

@@ -172,7 +172,7 @@ fn the_heads_of_a_table_sort_it() {
     assert_eq!(order("&sort=-test"), ["t.c", "t.b", "t.a"]);
     assert_eq!(order("&sort=-rate"), ["t.a", "t.c", "t.b"]);
     let page = farm.get(&format!("{BRANCH}&flaky&sort=test"));
-    let head = r#"aria-sort="ascending"><a class="by" href="/ci?user=mira&#38;branch=next&#38;flaky&#38;sort=-test">"#;
+    let head = r#"aria-sort="ascending"><a class="order" href="/ci?user=mira&#38;branch=next&#38;flaky&#38;sort=-test">"#;
     assert!(page.contains(head), "{page}");
     assert_eq!(farm.status(&format!("{BRANCH}&flaky&sort=tets")), 400);
     assert_eq!(farm.status(&format!("{BRANCH}&crashes&sort=-hits")), 200);

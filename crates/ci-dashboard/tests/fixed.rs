@@ -99,6 +99,13 @@ fn the_page_of_a_pass_shows_what_it_proves() {
     let since = commits()[3].short().to_owned();
     let page = page_text(&html(1, LONG));
     assert!(page.contains(&format!("fixed? 1 of 3 runs, 3 too short since {since}")), "{page}");
+    let json = |row: usize, key: &str| -> serde_json::Value {
+        let text = farm.get(&format!("/c/{}/{key}/?format=json", commits()[row]));
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["fix"].clone()
+    };
+    assert_eq!((&json(3, LONG)["passes"], &json(1, LONG)["needed"]), (&1.into(), &3.into()));
+    assert_eq!(json(3, SOON)["state"], "fixed");
+    assert_eq!((json(1, SOON), json(4, LONG)), (serde_json::Value::Null, serde_json::Value::Null));
     // A believed fix is not repeated, and neither failures nor older passes prove anything.
     for (row, key) in [(1, SOON), (4, LONG), (5, SOON), (6, LONG)] {
         assert!(!html(row, key).contains("fixed"), "{row} {key}");

@@ -562,6 +562,9 @@ pub struct TestView {
     /// Since when it fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<SinceRow>,
+    /// What its pass and those of newer commits prove, if it failed before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fix: Option<FixRow>,
     /// The other branches at whose newest tested commit it fails.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also_fails_in: Vec<BranchTipRow>,

@@ -23,22 +23,34 @@ pub fn change_words(claim: Option<&FixClaim>) -> (String, &'static str) {
     }
 }
 
-/// What the passes since the newest failure prove, at a commit with one of these passes: the words of the change at the first of them, and
-/// `fixed? 14 of 33 runs since 2dce4baa960c` at the others until the fix is believed. Nothing if the test did not fail before.
-pub fn at_commit(
-    context: Context<'_>,
-    at: &BranchRef,
-    key: &ResultKey,
-    sha: &CommitId,
-) -> Option<(String, &'static str)> {
-    let history = context.store.reader().history(at, key).ok()??;
-    let row = history.iter().position(|entry| entry.commit == *sha)?;
-    let fixes = fix::fixes(&history);
-    if let Some(change) = fixes.iter().find(|fix| fix.is_change && fix.row == row) {
-        return Some(change_words(Some(&change.claim)));
+/// What the passes since a failure prove, at a commit with one of these passes.
+pub struct ClaimHere {
+    pub claim: FixClaim,
+    /// The commit with the first of them, if this is another one.
+    since: Option<CommitId>,
+}
+
+impl ClaimHere {
+    /// At the first of the passes, and at the others until the fix is believed. Nothing if the test did not fail before.
+    pub fn of(context: Context<'_>, at: &BranchRef, key: &ResultKey, sha: &CommitId) -> Option<Self> {
+        let history = context.store.reader().history(at, key).ok()??;
+        let row = history.iter().position(|entry| entry.commit == *sha)?;
+        let fixes = fix::fixes(&history);
+        if let Some(change) = fixes.iter().find(|fix| fix.is_change && fix.row == row) {
+            return Some(Self { claim: change.claim.clone(), since: None });
+        }
+        let newest = fixes.first().filter(|fix| fix.claim.state() == FixState::Unproven && row <= fix.row)?;
+        let since = history.get(newest.row).map(|entry| entry.commit.clone());
+        Some(Self { claim: newest.claim.clone(), since })
     }
-    let newest = fixes.first().filter(|fix| fix.claim.state() == FixState::Unproven && row <= fix.row)?;
-    Some((format!("{} since {}", words(&newest.claim), history[newest.row].commit.short()), "mute"))
+
+    /// The words of the change, or `fixed? 14 of 33 runs since 2dce4baa960c`, and their style class.
+    pub fn words(&self) -> (String, &'static str) {
+        match &self.since {
+            None => change_words(Some(&self.claim)),
+            Some(since) => (format!("{} since {}", words(&self.claim), since.short()), "mute"),
+        }
+    }
 }
 
 /// The claims of a branch page, each read once.

@@ -3,15 +3,16 @@
 use askama::Template;
 use model::{BuiltKernel, Status};
 use regress::builds::is_unbuilt;
-use results::json::{BranchTipRow, ControlRow, TestRow, TestView};
+use results::json::{BranchTipRow, ControlRow, FixRow, TestRow, TestView};
 use results::{Attempt, Authorship, CommitResults, TestEntry, requests};
 
 use super::bisection::{self, BisectionLine};
 use super::commit::{crumbs_of, place};
 use super::culprit::{self, Culprit, Elsewhere};
+use super::fix::ClaimHere;
 use super::log::{LogView, load};
 use super::testlist::{BranchPosition, host, rate};
-use super::{CommitLink, Context, file, fix};
+use super::{CommitLink, Context, file};
 use crate::http::{Encoded, Response};
 use crate::logtext::readable;
 use crate::page::{Bytes, Crumb, Page, Symbol as _, Took, When, beyond_crash, cut, test_label, urgency};
@@ -136,9 +137,9 @@ impl Findings {
         entry: &TestEntry,
         format: Format,
     ) -> Result<Self, Problem> {
-        // JSON shows the branch only through what is known about a failure.
+        // JSON shows the branch only through what is known about a failure and its fix.
         let has_controls = entry.status().has_failure();
-        let wants_place = has_controls || format != Format::Json;
+        let wants_place = has_controls || entry.status() == Status::Passed || format != Format::Json;
         let place = if wants_place { place(context, None, &results.commit)? } else { None };
         let before = place.as_ref().filter(|_| has_controls).and_then(|place| before(context, place));
         let controls = regress::controls(results, before.as_ref(), entry);
@@ -149,6 +150,12 @@ impl Findings {
             _ => Vec::new(),
         };
         Ok(Self { place, controls, also_fails_in })
+    }
+
+    /// What a pass proves of an earlier failure.
+    fn fix(&self, context: Context<'_>, test: &TestRoute, entry: &TestEntry) -> Option<ClaimHere> {
+        let place = self.place.as_ref().filter(|_| entry.status() == Status::Passed)?;
+        ClaimHere::of(context, &place.at, &test.key, &test.sha)
     }
 
     /// The commit on a branch, if the test failed there.
@@ -166,10 +173,11 @@ pub fn view(context: Context<'_>, test: &TestRoute, format: Format) -> Result<Re
     if format == Format::Json {
         let artifacts = context.store.reader().artifacts(&test.sha, &test.key)?;
         let since = findings.failed(entry).and_then(|place| culprit::since(context, place, &test.key));
+        let fix = findings.fix(context, test, entry).map(|here| FixRow::from(&here.claim));
         let Findings { controls, also_fails_in, .. } = findings;
         let test = TestRow::from(entry);
         let owners = context.owners().of(&entry.key).to_vec();
-        return context.json(&TestView { test, artifacts, controls, since, also_fails_in, owners });
+        return context.json(&TestView { test, artifacts, controls, since, fix, also_fails_in, owners });
     }
     render(context, test, &results, entry, &findings)
 }
@@ -210,7 +218,7 @@ fn render(
         owners: context.owners().of(&entry.key).iter().map(ToString::to_string).collect(),
         load: load_of(&entry.decisive),
         rate: rate(entry),
-        fix: at.filter(|_| entry.status() == Status::Passed).and_then(|at| fix_of(context, at, test)),
+        fix: findings.fix(context, test, entry).map(|claim| claim.words()),
         ran_at: ran_at(links, entry),
         commit_href,
         commit: commit_link(context, place.as_ref(), results),
@@ -369,11 +377,6 @@ fn log_or_damaged(context: Context<'_>, test: &TestRoute) -> Result<(Option<LogV
         Err(Problem::Store) => Ok((None, true)),
         loaded => Ok((loaded?, false)),
     }
-}
-
-/// What this pass and others prove of a fix.
-fn fix_of(context: Context<'_>, at: &BranchRef, test: &TestRoute) -> Option<(String, &'static str)> {
-    fix::at_commit(context, at, &test.key, &test.sha)
 }
 
 /// The result of the bisection that explains the failure.

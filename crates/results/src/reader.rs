@@ -236,7 +236,8 @@ impl Reader {
         let find =
             |connection: &_| db::inherit::same_experiment(connection, commit, key.as_str(), experiment);
         let source = self.database.query(find).flatten()?;
-        let entry = self.entry(&source, key).ok().flatten()?;
+        // The published file may still have the test in progress.
+        let entry = self.recorded_entry(&source, key).ok().flatten()?;
         Some((source, entry))
     }
 

@@ -154,6 +154,29 @@ async fn results_of_another_domain_are_not_inherited() {
     assert_eq!((twins("user/kmo"), twins("user/eve")), (vec![], vec![]));
 }
 
+/// A verdict counts as soon as it is recorded, also if the published file still has the test in progress.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_verdict_is_inherited_before_it_is_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (commit('a'), commit('b'));
+    let (key, experiment) = ("t.x".parse().unwrap(), "e".repeat(16).parse().unwrap());
+    let writer = Writer::open(dir.path()).unwrap();
+    list(&writer, &[('b', "tree 2"), ('a', "tree 1")]).await;
+    for number in 0..3 {
+        let key: model::ResultKey = format!("t.x{number}").parse().unwrap();
+        writer.in_progress(&a, vec![key.clone()], 1, None, None).unwrap();
+        let is_published = || writer.reader().entry(&a, &key).unwrap().is_some();
+        while !is_published() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        writer.record(record(&a, key.as_str(), None)).await.unwrap();
+        let (source, entry) = writer.reader().same_experiment(&b, &key, experiment).unwrap();
+        assert_eq!((source, entry.decisive.status), (a.clone(), model::Status::Failed), "{number}");
+    }
+    assert_eq!(writer.reader().same_experiment(&b, &key, experiment), None);
+    writer.close().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tests_wait_while_they_have_no_verdict_and_their_source_has_one() {
     let dir = tempfile::tempdir().unwrap();

@@ -18,7 +18,12 @@ impl BatchRun<'_> {
             return Ok(false);
         }
         let (reader, commit) = (self.slot.writer.reader(), &self.first.commit);
-        let find = |key| reader.same_experiment(commit, key, experiment);
+        // Without a verdict, nothing would be recorded, and the job would be lost.
+        let find = |key| {
+            reader
+                .same_experiment(commit, key, experiment)
+                .filter(|(_, entry)| entry.decisive.status.is_final())
+        };
         let found = jobs.iter().map(|job| find(&job.payload.key)).collect::<Option<Vec<_>>>();
         let Some(found) = found else { return Ok(false) };
         let domain = self.slot.tools.borrow().domain(&self.first.branch);

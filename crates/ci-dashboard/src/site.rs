@@ -7,11 +7,11 @@ use results::{Reader, Resolved};
 
 use crate::assets;
 use crate::http::page_cache::{PageCache, Stamp};
-use crate::http::{Encoded, PublicAddress, Request, Response, content_type};
+use crate::http::{PublicAddress, Request, Response, content_type};
 use crate::page::cut;
 use crate::problem::Problem;
 use crate::repos::Repos;
-use crate::route::{self, BranchRef, Format, Route};
+use crate::route::{self, BranchRef, Format, Route, with_parameter};
 use crate::store::Store;
 use crate::testfiles::TestFiles;
 use crate::views::{self, Context};
@@ -215,8 +215,7 @@ fn revision(
     let mut address = context.links().commit(at, commit.as_str());
     let format = (format == Format::Json).then_some(("format", "json"));
     for (name, value) in test.map(|test| ("test", test)).into_iter().chain(format) {
-        let separator = if address.contains('?') { '&' } else { '?' };
-        address.push_str(&format!("{separator}{name}={}", Encoded(value)));
+        address = with_parameter(&address, name, value);
     }
     Ok(Response::redirect(StatusCode::FOUND, &address))
 }

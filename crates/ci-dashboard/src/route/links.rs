@@ -7,6 +7,13 @@ use model::{BuiltKernel, CommitId, Status, UserName};
 use super::BranchRef;
 use crate::http::Encoded;
 
+/// An address with a further parameter.
+#[must_use]
+pub fn with_parameter(address: &str, name: &str, value: &str) -> String {
+    let separator = if address.contains('?') { '&' } else { '?' };
+    format!("{address}{separator}{name}={}", Encoded(value))
+}
+
 /// Builds links below a mount point. Every part is percent-encoded here; templates escape the result for HTML.
 #[derive(Debug, Clone, Copy)]
 pub struct Links<'a> {

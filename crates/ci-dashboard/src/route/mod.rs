@@ -10,7 +10,7 @@ mod table;
 pub use model::BranchRef;
 use model::{CommitId, ResultKey, Status, UserName};
 
-pub use self::links::Links;
+pub use self::links::{Links, with_parameter};
 pub use self::table::{ROOTS, parse};
 use crate::http::request::DecodeError;
 

@@ -8,7 +8,7 @@ use results::BranchEntry;
 use super::sorting::{self, Column, Head};
 use super::{CommitLink, Context, TestLink};
 use crate::http::Response;
-use crate::page::{Crumb, Page, Plural as _, When, cut};
+use crate::page::{Page, Plural as _, When, cut};
 use crate::problem::Problem;
 use crate::route::{BranchRef, Format};
 
@@ -19,12 +19,12 @@ const TESTS_MAX: usize = 5;
 
 /// The columns of the table. Rows of commits are counted from the newest one.
 const COLUMNS: [Column<CrashGroup>; 7] = [
-    Column::<CrashGroup>::up("title", "Crash, and tests it hit", |a, b| a.title.cmp(&b.title)).class("wide"),
-    Column::down("now", "Now", |a, b| b.still_occurs.cmp(&a.still_occurs)),
-    Column::down("first", "First seen", |a, b| a.first_row.cmp(&b.first_row)),
-    Column::down("last", "Last seen", |a, b| a.last_row.cmp(&b.last_row)),
-    Column::<CrashGroup>::down("hits", "Hits", |a, b| b.hits.cmp(&a.hits)).class("num"),
-    Column::<CrashGroup>::down("commits", "Commits", |a, b| b.commits().cmp(&a.commits())).class("num"),
+    Column::up(("title", "Crash, and tests it hit"), "wide", |a, b| a.title.cmp(&b.title)),
+    Column::down(("now", "Now"), "", |a, b| b.still_occurs.cmp(&a.still_occurs)),
+    Column::down(("first", "First seen"), "", |a, b| a.first_row.cmp(&b.first_row)),
+    Column::down(("last", "Last seen"), "", |a, b| a.last_row.cmp(&b.last_row)),
+    Column::down(("hits", "Hits"), "num", |a, b| b.hits.cmp(&a.hits)),
+    Column::down(("commits", "Commits"), "num", |a, b| b.commits().cmp(&a.commits())),
     Column::plain("Hosts"),
 ];
 
@@ -71,17 +71,9 @@ pub fn view(
         return context.json(&rows);
     }
     let links = context.links();
-    let crumbs = vec![
-        Crumb::link(&at.user, links.user(&at.user)),
-        Crumb::link(&at.branch, links.branch(at)),
-        Crumb::here("crashes"),
-    ];
-    let mut page = Page::new(format!("Crashes on {}", at.branch), links, crumbs);
-    page.json = Some(context.json_address());
-    page.live = 15;
     let heads = sorting::sort(&mut found.groups, &COLUMNS, sort, &links.crashes(at))?;
     context.html(&CrashesPage {
-        page,
+        page: context.branch_page(at, format!("Crashes on {}", at.branch), "crashes"),
         at,
         branch_href: links.branch(at),
         heads,

@@ -10,7 +10,7 @@ use results::{BranchEntry, FlakyEntry};
 use super::sorting::{self, Column, Head};
 use super::{CommitLink, Context};
 use crate::http::Response;
-use crate::page::{Crumb, Page, Plural as _, cut};
+use crate::page::{Page, Plural as _, cut};
 use crate::problem::Problem;
 use crate::route::{BranchRef, Format};
 
@@ -19,12 +19,11 @@ const TESTS_MAX: usize = 500;
 
 /// The columns of the table.
 const COLUMNS: [Column<FlakyEntry>; 6] = [
-    Column::<FlakyEntry>::up("test", "Test", |a, b| a.key.cmp(&b.key)).class("wide"),
-    Column::down("rate", "Rate", |a, b| b.flaky.rate.mean().total_cmp(&a.flaky.rate.mean())),
+    Column::up(("test", "Test"), "wide", |a, b| a.key.cmp(&b.key)),
+    Column::down(("rate", "Rate"), "", |a, b| b.flaky.rate.mean().total_cmp(&a.flaky.rate.mean())),
     Column::plain("Interval"),
     Column::plain("Since"),
-    Column::<FlakyEntry>::down("commits", "Commits", |a, b| b.flaky.experiments.cmp(&a.flaky.experiments))
-        .class("num"),
+    Column::down(("commits", "Commits"), "num", |a, b| b.flaky.experiments.cmp(&a.flaky.experiments)),
     Column::plain("Hosts"),
 ];
 
@@ -67,18 +66,10 @@ pub fn view(
     let listed: HashMap<&CommitId, &BranchEntry> =
         entries.iter().map(|entry| (&entry.commit, entry)).collect();
     let links = context.links();
-    let crumbs = vec![
-        Crumb::link(&at.user, links.user(&at.user)),
-        Crumb::link(&at.branch, links.branch(at)),
-        Crumb::here("flaky"),
-    ];
-    let mut page = Page::new(format!("Flaky tests on {}", at.branch), links, crumbs);
-    page.json = Some(context.json_address());
-    page.live = 15;
     found.sort_by(|a, b| b.flaky.rate.mean().total_cmp(&a.flaky.rate.mean()));
     let heads = sorting::sort(&mut found, &COLUMNS, sort, &links.flaky(at))?;
     context.html(&FlakyPage {
-        page,
+        page: context.branch_page(at, format!("Flaky tests on {}", at.branch), "flaky"),
         at,
         branch_href: links.branch(at),
         heads,

@@ -11,10 +11,10 @@ use super::branch::in_configurations;
 use super::failure_columns::{self, COLUMN_WIDTH, ColumnPath};
 use super::{CommitLink, Context};
 use crate::filter::Filter;
-use crate::http::{Encoded, Response};
-use crate::page::{Crumb, Page, Plural as _};
+use crate::http::Response;
+use crate::page::{Page, Plural as _};
 use crate::problem::Problem;
-use crate::route::{BranchRef, Format};
+use crate::route::{BranchRef, Format, with_parameter};
 
 /// The number of commits.
 const COMMITS: usize = 50;
@@ -83,14 +83,14 @@ pub fn view(
     let links = context.links();
     let address = [("test", test), ("config", config)]
         .iter()
-        .filter_map(|(name, value)| Some(format!("&{name}={}", Encoded((*value)?))))
-        .fold(links.grid(at), |address, part| address + &part);
+        .filter_map(|(name, value)| Some((*name, (*value)?)))
+        .fold(links.grid(at), |address, (name, value)| with_parameter(&address, name, value));
     let head = |(column, entry): (usize, &BranchEntry)| CommitHead {
         x: column * COLUMN_WIDTH + COLUMN_WIDTH,
         commit: CommitLink::listed(context, at, entry),
     };
     context.html(&GridPage {
-        page: frame(context, at),
+        page: context.branch_page(at, format!("Grid of {}", at.branch), "grid"),
         at,
         branch_href: links.branch(at),
         test: test.unwrap_or(""),
@@ -109,19 +109,6 @@ pub fn view(
         older_page: (page + 1 < pages).then(|| format!("{address}&page={}", page + 1)),
         page_words: format!("page {} of {pages}", page + 1),
     })
-}
-
-fn frame<'a>(context: Context<'a>, at: &BranchRef) -> Page<'a> {
-    let links = context.links();
-    let crumbs = vec![
-        Crumb::link(&at.user, links.user(&at.user)),
-        Crumb::link(&at.branch, links.branch(at)),
-        Crumb::here("grid"),
-    ];
-    let mut page = Page::new(format!("Grid of {}", at.branch), links, crumbs);
-    page.json = Some(context.json_address());
-    page.live = 15;
-    page
 }
 
 fn line(context: Context<'_>, at: &BranchRef, row: &GridRow) -> Line {

@@ -20,7 +20,7 @@ use super::fix::change_words;
 use super::testlist::host;
 use super::{CommitLink, Context};
 use crate::http::Response;
-use crate::page::{Crumb, Page, Plural as _, Symbol as _, Took, When, cut, test_label};
+use crate::page::{Page, Plural as _, Symbol as _, Took, When, cut, test_label};
 use crate::problem::Problem;
 use crate::route::{BranchRef, Format};
 
@@ -111,16 +111,10 @@ pub fn view(
     let pages =
         CommitPages::new(history.iter().map(|entry| &entry.commit), from, &links.history(at, key.as_str()))?;
     let (file, subtest) = context.tests.split(key.as_str());
-    let crumbs = vec![
-        Crumb::link(&at.user, links.user(&at.user)),
-        Crumb::link(&at.branch, links.branch(at)),
-        Crumb::here(test_label(key.as_str())),
-    ];
     let found = bisection::newest(context, at, std::slice::from_ref(key));
     let fixes = fixes(&history);
-    let mut page = Page::new(format!("{} on {}", test_label(key.as_str()), at.branch), links, crumbs);
-    page.json = Some(context.json_address());
-    page.live = 15;
+    let label = test_label(key.as_str());
+    let page = context.branch_page(at, format!("{label} on {}", at.branch), label);
     context.html(&HistoryPage {
         page,
         at,

@@ -11,10 +11,10 @@ use super::branch_trend::{Failures, Sparkline};
 use super::eta::Estimator;
 use super::{CommitLink, Context, build_lines};
 use crate::filter::Filter;
-use crate::http::{Encoded, Response};
+use crate::http::Response;
 use crate::page::{CountItem, Crumb, Page, Plural as _, Symbol as _, When, urgency};
 use crate::problem::Problem;
-use crate::route::{BranchRef, BranchesQuery, Format};
+use crate::route::{BranchRef, BranchesQuery, Format, with_parameter};
 
 /// The number of commits of a branch that are searched for queued and running tests.
 const PROGRESS_MAX: usize = 20;
@@ -136,8 +136,7 @@ fn render(
     let find = query.find.as_deref().unwrap_or("");
     let address = |number: usize| {
         let base = user.map_or_else(|| context.links().home(), |user| context.links().user(user));
-        let separator = if base.contains('?') { '&' } else { '?' };
-        format!("{base}{separator}find={}&page={number}", Encoded(find))
+        with_parameter(&with_parameter(&base, "find", find), "page", &number.to_string())
     };
     context.html(&HomePage {
         page,

@@ -8,10 +8,10 @@ use regress::json::MatrixView;
 
 use super::commit::{crumbs_of, place};
 use super::{CommitLink, Context};
-use crate::http::{Encoded, Response};
+use crate::http::Response;
 use crate::page::{CountItem, Crumb, Page, Plural as _, Symbol as _, count_items, cut};
 use crate::problem::Problem;
-use crate::route::{BranchRef, CommitOrBranch, Format};
+use crate::route::{BranchRef, CommitOrBranch, Format, with_parameter};
 
 /// The maximum number of configurations on a page.
 const COLUMNS_MAX: usize = 24;
@@ -145,8 +145,7 @@ fn render(
     let shown = found.rows.iter().skip(number * per_page).take(per_page);
     let page_href = |number: usize| {
         let address = links.matrix(commit.as_str(), Some(file).filter(|file| !file.is_empty()));
-        let separator = if address.contains('?') { '&' } else { '?' };
-        format!("{address}{separator}page={number}")
+        with_parameter(&address, "page", &number.to_string())
     };
     let noun = if file.is_empty() { "test file" } else { "subtest" };
     let (rows, configurations) = (found.rows.len(), found.configurations.len());
@@ -182,17 +181,11 @@ fn frame<'a>(context: Context<'a>, at: Option<&BranchRef>, commit: &CommitId, fi
     page
 }
 
-/// The address of a commit with a further parameter.
-fn with(address: &str, name: &str, value: &str) -> String {
-    let separator = if address.contains('?') { '&' } else { '?' };
-    format!("{address}{separator}{name}={}", Encoded(value))
-}
-
 fn columns_of(commit: &CommitLink, found: &Matrix<'_>) -> Vec<Column> {
     let column = |(configuration, counts): &(model::TestConfiguration<'_>, Counts)| {
         let name = configuration.to_string();
         Column {
-            href: with(&commit.href, "config", &name),
+            href: with_parameter(&commit.href, "config", &name),
             name: cut(&name, 100),
             counts: count_items(counts),
         }
@@ -215,8 +208,8 @@ fn line(
         let key = row.keys[at].unwrap_or_default();
         let href = if file.is_empty() {
             let (of, _) = context.tests.split(key);
-            let filtered = with(&link.href, "test", &format!("^{}", regex::escape(of)));
-            with(&filtered, "config", &configuration)
+            let filtered = with_parameter(&link.href, "test", &format!("^{}", regex::escape(of)));
+            with_parameter(&filtered, "config", &configuration)
         } else {
             links.verdict(commit.as_str(), key, Some(status))
         };

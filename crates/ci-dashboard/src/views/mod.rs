@@ -49,9 +49,10 @@ use serde::Serialize;
 pub use commit_link::CommitLink;
 
 use crate::http::{Encoded, Rendered, Request, Response, content_type};
+use crate::page::{Crumb, Page};
 use crate::problem::Problem;
 use crate::repos::Repos;
-use crate::route::Links;
+use crate::route::{BranchRef, Links};
 use crate::store::Store;
 use crate::testfiles::TestFiles;
 
@@ -97,6 +98,16 @@ impl<'a> Context<'a> {
             tracing::warn!("{error}");
             Owners::default()
         })
+    }
+
+    /// A page about a branch, which is below it in the breadcrumbs.
+    pub fn branch_page(&self, at: &BranchRef, title: String, here: impl Into<String>) -> Page<'a> {
+        let mut crumbs = commit::crumbs_of(self.links(), Some(at));
+        crumbs.push(Crumb::here(here));
+        let mut page = Page::new(title, self.links(), crumbs);
+        page.json = Some(self.json_address());
+        page.live = 15;
+        page
     }
 
     /// A page from a template.

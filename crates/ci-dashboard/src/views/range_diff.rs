@@ -13,7 +13,7 @@ use results::pushes::{self, COMMITS_MAX, Mark, PushedCommit, Pushes};
 
 use super::{CommitLink, Context};
 use crate::http::Response;
-use crate::page::{CountItem, Crumb, Page, Plural as _, Took, When, count_items, cut};
+use crate::page::{CountItem, Page, Plural as _, Took, When, count_items, cut};
 use crate::problem::Problem;
 use crate::route::{BranchRef, Format, Links};
 use crate::store::Store;
@@ -189,14 +189,10 @@ pub fn view(
         return context.json(&view);
     }
     let links = context.links();
-    let crumbs = vec![
-        Crumb::link(&at.user, links.user(&at.user)),
-        Crumb::link(&at.branch, links.branch(at)),
-        Crumb::here("range-diff"),
-    ];
-    let mut page = Page::new(format!("Force-push of {}", at.branch), links, crumbs);
-    page.json = Some(context.json_address());
-    page.live = if view.to_run > 0 { 3 } else { 15 };
+    let mut page = context.branch_page(at, format!("Force-push of {}", at.branch), "range-diff");
+    if view.to_run > 0 {
+        page.live = 3;
+    }
     let listed: HashMap<&CommitId, &BranchEntry> =
         entries.iter().map(|entry| (&entry.commit, entry)).collect();
     let link = |commit: &CommitId| listed.get(commit).map(|entry| CommitLink::listed(context, at, entry));

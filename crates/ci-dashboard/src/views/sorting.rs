@@ -19,24 +19,27 @@ pub(super) struct Column<R> {
 }
 
 impl<R> Column<R> {
-    /// A column with the smallest values first.
-    pub(super) const fn up(name: &'static str, label: &'static str, order: fn(&R, &R) -> Ordering) -> Self {
-        Self { name, label, class: "", order, descending: false }
+    /// A column with the smallest values first. `name` and `label` are for the address and for readers.
+    pub(super) const fn up(
+        (name, label): (&'static str, &'static str),
+        class: &'static str,
+        order: fn(&R, &R) -> Ordering,
+    ) -> Self {
+        Self { name, label, class, order, descending: false }
     }
 
     /// A column with the largest values first.
-    pub(super) const fn down(name: &'static str, label: &'static str, order: fn(&R, &R) -> Ordering) -> Self {
-        Self { name, label, class: "", order, descending: true }
+    pub(super) const fn down(
+        names: (&'static str, &'static str),
+        class: &'static str,
+        order: fn(&R, &R) -> Ordering,
+    ) -> Self {
+        Self { descending: true, ..Self::up(names, class, order) }
     }
 
     /// A column without an order.
     pub(super) const fn plain(label: &'static str) -> Self {
-        Self::up("", label, |_, _| Ordering::Equal)
-    }
-
-    /// The same column with a class.
-    pub(super) const fn class(self, class: &'static str) -> Self {
-        Self { class, ..self }
+        Self::up(("", label), "", |_, _| Ordering::Equal)
     }
 }
 
@@ -94,8 +97,8 @@ mod tests {
     use super::*;
 
     const COLUMNS: [Column<(u32, &str)>; 3] = [
-        Column::up("name", "Name", |a, b| a.1.cmp(b.1)),
-        Column::<(u32, &str)>::down("count", "Count", |a, b| b.0.cmp(&a.0)).class("num"),
+        Column::up(("name", "Name"), "", |a, b| a.1.cmp(b.1)),
+        Column::down(("count", "Count"), "num", |a, b| b.0.cmp(&a.0)),
         Column::plain("Other"),
     ];
 

@@ -9,9 +9,8 @@ use results::{BranchEntry, TestEntry};
 
 use super::commit_link::unname_repeated;
 use super::{CommitLink, Context, prefix_pattern};
-use crate::http::Encoded;
 use crate::page::{CountItem, Plural as _, Took, beyond_crash, count_items, cut, urgency};
-use crate::route::{BranchRef, CommitRoute};
+use crate::route::{BranchRef, CommitRoute, with_parameter};
 
 /// The maximum length of a reason in a list, in bytes.
 const REASON_MAX: usize = 180;
@@ -77,28 +76,12 @@ pub(super) struct Addresses<'a> {
 
 impl Addresses<'_> {
     pub(super) fn with(&self, status: Option<Status>, test: &str, page: usize) -> String {
-        let mut address = self.base.clone();
-        let mut separator = if address.contains('?') { '&' } else { '?' };
-        let mut add = |name: &str, value: &str| {
-            address.push(separator);
-            address.push_str(name);
-            address.push('=');
-            address.push_str(value);
-            separator = '&';
-        };
-        if let Some(status) = status {
-            add("status", status.field());
-        }
-        if !test.is_empty() {
-            add("test", &Encoded(test).to_string());
-        }
-        if !self.config.is_empty() {
-            add("config", &Encoded(self.config).to_string());
-        }
-        if page > 0 {
-            add("page", &page.to_string());
-        }
-        address
+        let page = if page > 0 { page.to_string() } else { String::new() };
+        let status = status.map(Status::field).unwrap_or_default();
+        [("status", status), ("test", test), ("config", self.config), ("page", &page)]
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .fold(self.base.clone(), |address, (name, value)| with_parameter(&address, name, value))
     }
 
     pub(super) fn page(&self, page: usize) -> String {

@@ -3,9 +3,8 @@
 //! Patterns are untrusted, so their length and compiled size are limited. Matching takes time linear in the length of
 //! the text, because the `regex` crate does not backtrack.
 
-use model::TestConfiguration;
 use regex::{Regex, RegexBuilder};
-use regress::configurations::select_present;
+use regress::configurations::ConfigurationSet;
 
 use crate::page::cut;
 use crate::problem::Problem;
@@ -19,8 +18,8 @@ const COMPILED_MAX: usize = 256 << 10;
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     pattern: Option<Regex>,
-    /// The test configurations that match, as in result keys.
-    configurations: Option<Vec<Box<str>>>,
+    /// The test configurations that match.
+    configurations: Option<ConfigurationSet>,
 }
 
 impl Filter {
@@ -60,13 +59,10 @@ impl Filter {
         names: impl IntoIterator<Item = &'a str>,
     ) -> Result<Self, Problem> {
         let Some(wanted) = wanted else { return Ok(self) };
-        let configurations = select_present(wanted, names).or_else(|known| {
-            if known.is_empty() {
-                return Ok(Vec::new());
-            }
+        let configurations = ConfigurationSet::select(wanted, names).map_err(|known| {
             let nearest = config::nearest(wanted, known.iter().map(String::as_str));
             let question = nearest.question();
-            Err(Problem::NotFound(format!("no test configuration {:?}{question}", cut(wanted, 100))))
+            Problem::NotFound(format!("no test configuration {:?}{question}", cut(wanted, 100)))
         })?;
         Ok(Self { configurations: Some(configurations), ..self })
     }
@@ -81,10 +77,7 @@ impl Filter {
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         self.pattern.as_ref().is_none_or(|pattern| pattern.is_match(name))
-            && self.configurations.as_ref().is_none_or(|configurations| {
-                let found = TestConfiguration::of_key(name);
-                configurations.iter().any(|configuration| **configuration == *found.as_str())
-            })
+            && self.configurations.as_ref().is_none_or(|configurations| configurations.has(name))
     }
 }
 

@@ -2,9 +2,9 @@
 
 use config::{Choices, Hint};
 use gitio::Repo;
-use model::{BranchRef, CommitId, ResultKey, TestConfiguration, UserName};
+use model::{BranchRef, CommitId, ResultKey, UserName};
 use regex::Regex;
-use regress::configurations::select_present;
+use regress::configurations::ConfigurationSet;
 use results::Resolved;
 
 use crate::backend::all_branches;
@@ -198,7 +198,7 @@ pub fn test(keys: &[ResultKey], name: &str, place: &str) -> Result<ResultKey, Pr
 pub struct TestSelection {
     pattern: Option<Regex>,
     /// The text of `--configuration`, and what it selects.
-    configurations: Option<(String, Vec<Box<str>>)>,
+    configurations: Option<(String, ConfigurationSet)>,
 }
 
 impl TestSelection {
@@ -214,9 +214,8 @@ impl TestSelection {
         keys: impl IntoIterator<Item = &'a ResultKey>,
     ) -> Result<Self, Problem> {
         let keys = keys.into_iter().map(ResultKey::as_str);
-        let select = |wanted: &str| match select_present(wanted, keys) {
+        let select = |wanted: &str| match ConfigurationSet::select(wanted, keys) {
             Ok(found) => Ok((wanted.to_owned(), found)),
-            Err(known) if known.is_empty() => Ok((wanted.to_owned(), Vec::new())),
             Err(known) => {
                 let nearest = Hint::new("test configurations", wanted, known);
                 Err(Problem::NoConfiguration { name: wanted.into(), nearest })
@@ -238,10 +237,7 @@ impl TestSelection {
     /// Whether a test is selected.
     pub fn matches(&self, name: &str) -> bool {
         self.pattern.as_ref().is_none_or(|pattern| pattern.is_match(name))
-            && self.configurations.as_ref().is_none_or(|(_, selected)| {
-                let found = TestConfiguration::of_key(name);
-                selected.iter().any(|selected| **selected == *found.as_str())
-            })
+            && self.configurations.as_ref().is_none_or(|(_, selected)| selected.has(name))
     }
 }
 

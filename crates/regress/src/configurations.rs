@@ -25,19 +25,30 @@ fn order(configuration: TestConfiguration<'_>) -> (bool, String) {
     (!configuration.is_default(), configuration.to_string())
 }
 
-/// The configurations among these tests that a text selects ([`select_configurations`]), as the texts in their keys. The error
-/// has the names of all, for a hint.
-pub fn select_present<'a>(
-    wanted: &str,
-    names: impl IntoIterator<Item = &'a str>,
-) -> Result<Vec<Box<str>>, Vec<String>> {
-    let present: BTreeSet<TestConfiguration<'a>> = names.into_iter().map(TestConfiguration::of_key).collect();
-    let present: Vec<_> = present.into_iter().collect();
-    let found = select_configurations(wanted, &present);
-    if found.is_empty() {
-        return Err(present.iter().map(ToString::to_string).collect());
+/// Some test configurations, as the texts in result keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConfigurationSet(Vec<Box<str>>);
+
+impl ConfigurationSet {
+    /// The configurations among these tests that a text selects ([`select_configurations`]). The error has the names of all, for a hint.
+    /// Without tests, nothing is selected.
+    pub fn select<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Result<Self, Vec<String>> {
+        let present: BTreeSet<TestConfiguration<'a>> =
+            names.into_iter().map(TestConfiguration::of_key).collect();
+        let present: Vec<_> = present.into_iter().collect();
+        let found = select_configurations(wanted, &present);
+        if found.is_empty() && !present.is_empty() {
+            return Err(present.iter().map(ToString::to_string).collect());
+        }
+        Ok(Self(found.iter().map(|configuration| configuration.as_str().into()).collect()))
     }
-    Ok(found.iter().map(|configuration| configuration.as_str().into()).collect())
+
+    /// Whether a test is in one of them.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        let found = TestConfiguration::of_key(name);
+        self.0.iter().any(|configuration| **configuration == *found.as_str())
+    }
 }
 
 /// Test files, or the subtests of one file, in all configurations.
@@ -181,9 +192,13 @@ mod tests {
             .collect();
         assert_eq!(words, ["default 1/3", "aarch64 1/2", "debian_trixie 0/1"]);
         let names = || TESTS.iter().map(|(name, _)| *name);
-        assert_eq!(select_present("arch=aarch64", names()), Ok(vec!["@ktest_arch=aarch64".into()]));
+        let selected = ConfigurationSet::select("arch=aarch64", names());
+        assert_eq!(selected, Ok(ConfigurationSet(vec!["@ktest_arch=aarch64".into()])));
+        let selected: Vec<&str> = names().filter(|name| selected.as_ref().unwrap().has(name)).collect();
+        assert_eq!(selected, ["fs.a@ktest_arch=aarch64.one", "fs.a@ktest_arch=aarch64.two"]);
         let known = vec!["default".into(), "debian_trixie".into(), "aarch64".into()];
-        assert_eq!(select_present("arm64", names()), Err(known));
+        assert_eq!(ConfigurationSet::select("arm64", names()), Err(known));
+        assert_eq!(ConfigurationSet::select("arm64", []), Ok(ConfigurationSet::default()));
     }
 
     #[test]

@@ -254,6 +254,8 @@ impl Engine {
                     self.packs_in_flight -= count;
                     writes.extend(files.into_iter().filter_map(|file| self.stored(file)).map(Write::File));
                 }
+                // It becomes durable with the verdicts that follow it.
+                Command::Note(note) => self.note(&note),
                 other => others.push(other),
             }
         }
@@ -438,7 +440,7 @@ impl Engine {
 
     fn other(&mut self, command: Command) {
         match command {
-            Command::Record(..) | Command::Stored { .. } => {}
+            Command::Record(..) | Command::Stored { .. } | Command::Note(_) => {}
             Command::InProgress { commit, keys, started, host, slot } => {
                 self.change(&commit, |state| {
                     keys.iter()
@@ -458,7 +460,6 @@ impl Engine {
             Command::ClearStale(reply) => drop(reply.send(self.clear_stale())),
             Command::SetBranch { branch, commits, reply } => self.set_branch(branch, commits, reply),
             Command::Details { commits, reply } => drop(reply.send(self.set_details(&commits))),
-            Command::Note(note) => self.note(&note),
             Command::Store(file) => self.store(file),
             Command::RemoveCommits { commits, reply } => match self.remove(&commits) {
                 // The pack thread replies.

@@ -27,6 +27,8 @@ test("? lists the keys in a dialog, and without JavaScript in the footer", async
     await page.keyboard.press("j");
     assert.equal(await page.locator(".at").count(), 0, "the keys are off while it is open");
     await page.keyboard.press("Escape");
+    // It is removed by its event "close", which comes later.
+    await dialog.waitFor({ state: "detached" });
     assert.equal(await page.locator("dialog").count(), 0);
     await page.keyboard.press("j");
     assert.equal(await page.locator(".at").count(), 1);

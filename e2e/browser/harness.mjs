@@ -1,14 +1,11 @@
 // Shared by the browser tests: the dashboard over results, Debian's Chromium, and pages without errors.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { mkdir, mkdtemp, readFile } from "node:fs/promises";
-import { createRequire } from "node:module";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { chromium } from "playwright-core";
+import { axe, browserIn, dashboard } from "./start.mjs";
 
 const { KTEST_DASHBOARD, KTEST_CHROMIUM, KTEST_RESULTS, KTEST_CONFIG, KTEST_SCRATCH, KTEST_RUNNING, KTEST_SHOTS } = process.env;
-const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 /** A directory for files that the tests exchange. */
 export const scratch = KTEST_SCRATCH;
@@ -21,26 +18,8 @@ export let origin;
 let server, browser;
 
 before(async () => {
-  server = spawn(KTEST_DASHBOARD, ["serve", "--listen", "127.0.0.1:0", "--config", KTEST_CONFIG, "--output-dir", KTEST_RESULTS], {
-    stdio: ["ignore", "ignore", "pipe"],
-  });
-  origin = await new Promise((resolve, reject) => {
-    let output = "";
-    server.stderr.on("data", (bytes) => {
-      output += bytes;
-      const found = output.match(/http:\/\/127\.0\.0\.1:\d+/);
-      if (found) resolve(found[0]);
-    });
-    server.on("exit", () => reject(new Error(`the dashboard ended: ${output}`)));
-  });
-  const profile = await mkdtemp(join(KTEST_SCRATCH, "chromium-"));
-  browser = await chromium.launch({
-    executablePath: KTEST_CHROMIUM,
-    args: [
-      "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-      "--disable-component-update", "--disable-sync", `--disk-cache-dir=${profile}`,
-    ],
-  });
+  ({ server, origin } = await dashboard(KTEST_DASHBOARD, ["--config", KTEST_CONFIG, "--output-dir", KTEST_RESULTS]));
+  browser = await browserIn(KTEST_SCRATCH, KTEST_CHROMIUM);
   await mkdir(KTEST_SHOTS, { recursive: true });
 });
 

@@ -13,6 +13,10 @@ use model::{CommitId, StatusSnapshot, Verdict};
 use results::notes::{BuildNote, BuildOutcome};
 use testkit::results_fixture::{ResultsFixture, TestResult, commit_id, kernel_id};
 
+mod logs;
+
+use logs::{OPCODE, build_log, crash_report};
+
 const EXT4: [(&str, u64); 14] = [
     ("mkfs_mount", 1_840),
     ("write_fsync", 4_210),
@@ -495,31 +499,6 @@ fn of_ext4() -> impl Iterator<Item = String> {
     ext4.chain(KUNIT.iter().map(|(name, _)| format!("kunit.{name}")))
 }
 
-/// The output of a parallel make around an error.
-fn build_log(error: &str) -> String {
-    let objects = |from: usize, to: usize| -> String {
-        (from..to).map(|number| format!("  CC      fs/ext4/part{number}.o\n")).collect()
-    };
-    let mut log = String::from("  HOSTCC  scripts/basic/fixdep\n  SYNC    include/config/auto.conf.cmd\n");
-    log.push_str(&objects(0, 400));
-    let file = error.split(':').next().unwrap_or_default();
-    log.push_str(&format!(
-        "{file}: In function 'ext4_init_acl':\n{error}\n  143 |         ext4_set_acl_inline(handle, inode);\n"
-    ));
-    log.push_str("      |         ^~~~~~~~~~~~~~~~~~~\n");
-    log.push_str(&objects(400, 404));
-    log.push_str(&format!(
-        "make[4]: *** [scripts/Makefile.build:287: {}.o] Error 1\n",
-        file.trim_end_matches(".c")
-    ));
-    log.push_str("make[3]: *** [scripts/Makefile.build:544: fs/ext4] Error 2\nmake[3]: *** Waiting for unfinished jobs....\n");
-    log.push_str(&objects(404, 450));
-    log.push_str(
-        "make[2]: *** [scripts/Makefile.build:544: fs] Error 2\nmake: *** [Makefile:2011: .] Error 2\n",
-    );
-    log
-}
-
 fn boot_log() -> String {
     let mut log = String::new();
     for (at, line) in [
@@ -552,7 +531,8 @@ fn test_log(name: &str, verdict: &Verdict, fault: Option<&Fault>, millis: u64) -
     }
     match fault {
         Some(fault) if fault.crash.is_empty() => print(seconds, &format!("error: {}", fault.reason)),
-        Some(fault) => crash_report(fault, seconds, &mut print),
+        Some(fault) => crash_report(&[fault.reason, OPCODE], "ext4_ext_remove_space")
+            .for_each(|line| print(seconds, &line)),
         None => print(seconds, "EXT4-fs (vdb): unmounting filesystem."),
     }
     let word = match verdict {
@@ -564,31 +544,4 @@ fn test_log(name: &str, verdict: &Verdict, fault: Option<&Fault>, millis: u64) -
         verdict.reason().filter(|_| word == "NOTRUN").map(|reason| format!(": {reason}")).unwrap_or_default();
     log.push_str(&format!("{seconds:05} ========= {word} {name} in {seconds}s{reason}\n"));
     log
-}
-
-fn crash_report(fault: &Fault, at: u64, print: &mut impl FnMut(u64, &str)) {
-    for line in [
-        "------------[ cut here ]------------",
-        fault.reason,
-        "invalid opcode: 0000 [#1] PREEMPT SMP NOPTI",
-        "CPU: 2 PID: 812 Comm: fallocate Not tainted 6.1.27-ktest #1",
-        "Hardware name: QEMU Standard PC (Q35 + ICH9, 2009), BIOS 1.16.2",
-        "RIP: 0010:ext4_ext_remove_space+0x11c4/0x15a0",
-        "Code: 48 89 df e8 0c 41 ff ff 0f 0b 48 8b 7c 24 10 e8 5e 3d f1 ff eb c8",
-        "RSP: 0018:ffffc900017c7b10 EFLAGS: 00010246",
-        "RAX: 0000000000000000 RBX: ffff888106c1a000 RCX: 0000000000000001",
-        "Call Trace:",
-        " <TASK>",
-        " ext4_punch_hole+0x3d1/0x560",
-        " ext4_fallocate+0x17e/0x9c0",
-        " vfs_fallocate+0x14b/0x330",
-        " __x64_sys_fallocate+0x40/0x70",
-        " do_syscall_64+0x3a/0x90",
-        " entry_SYSCALL_64_after_hwframe+0x63/0xcd",
-        " </TASK>",
-        "Modules linked in:",
-        "---[ end trace 0000000000000000 ]---",
-    ] {
-        print(at, line);
-    }
 }

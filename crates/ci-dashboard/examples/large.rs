@@ -1,18 +1,27 @@
 //! Writes a large results directory for measurements: `--example large -- DIR COMMITS TESTS [CONFIGURATIONS [BRANCHES
 //! [SLOTS]]]`. The branch `u/big` has the commits; each of its tests runs in each configuration, and fails in stretches, about one
-//! in 300 at a time. Of the other branches, which are small, `u/flaky` has a flaky test, and the tip of `u/unbuilt` does not
-//! build. SLOTS is the number of slots in the status snapshot, eight on a host.
+//! in 300 at a time; a third of the failures are kernel crashes. A third of the tests fail at its commit number 5, the flavor kasan does not
+//! build at number 10, and the tip has tests with the logs of their crashes. Of the other branches, which are small, `u/flaky`
+//! has a flaky test, the tip of `u/unbuilt` does not build, and `u/rebased` was force-pushed. SLOTS is the number of slots in the status
+//! snapshot, eight on a host. Prints the name and the address of each page, which `e2e/browser/pages.mjs` reads.
 
-#![expect(clippy::print_stderr, reason = "a program for developers")]
+#![expect(clippy::print_stderr, clippy::print_stdout, reason = "a program for developers")]
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use model::snapshot::{BatchStatus, BranchStatus, ExecutorStatus};
-use model::{BranchRef, CommitId, ResultKey, Status, StatusSnapshot, build_failed_reason};
+use model::{BranchRef, CommitId, ResultKey, Status, StatusSnapshot, Verdict, build_failed_reason};
+use results::notes::{BuildNote, BuildOutcome};
 use results::{CommitResults, TestEntry};
-use testkit::results_fixture::{ResultsFixture, commit_id, kernel_id, write_blob};
+use testkit::results_fixture::{ResultsFixture, TestResult, commit_id, kernel_id, write_blob};
+
+mod logs;
+#[path = "logs/oops.rs"]
+mod oops;
+
+use oops::Oops;
 
 /// The size of what is written.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +54,12 @@ const SMALL_TESTS: usize = 200;
 /// The time of the newest commit of each branch.
 const NEWEST: i64 = 1_700_000_000;
 const SLOTS_PER_HOST: usize = 8;
+/// The commit of the large branch at which a third of the tests fail.
+const MANY_FAILURES: usize = 5;
+/// The commit of the large branch at which the flavor kasan does not build.
+const UNBUILT: usize = 10;
+const BUILD_ERROR: &str =
+    "fs/ext4/acl.c:143:2: error: implicit declaration of function 'ext4_set_acl_inline'";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -58,12 +73,64 @@ fn main() -> ExitCode {
     let (configurations, branches, slots) = (number(0, 1), number(1, 1), number(2, 0));
     let size = Size { commits: *commits, tests: *tests, configurations, branches, slots };
     match fill_all(Path::new(&dir), size) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            for (name, address) in pages(size) {
+                println!("{name} {address}");
+            }
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("{dir}: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Each kind of page of the results, by name.
+pub fn pages(size: Size) -> Vec<(&'static str, String)> {
+    const BIG: &str = "/ci?user=u&branch=big";
+    let commit = |row: usize| format!("{BIG}&commit={}", commit_id(&format!("large {row}")));
+    let id = |row: usize| commit_id(&format!("large {row}"));
+    let subtest = "fs.ext4.suite00.generic.012";
+    let mut pages = vec![
+        ("home", "/ci".to_owned()),
+        ("user", "/ci?user=u".into()),
+        ("status", "/ci?status".into()),
+        ("branch", BIG.into()),
+        ("branch, older", format!("{BIG}&from={}", id(size.commits / 2))),
+        ("branch, filtered", format!("{BIG}&test=suite00")),
+        ("crashes", format!("{BIG}&crashes")),
+        ("grid", format!("{BIG}&grid")),
+        ("history", format!("{BIG}&history={subtest}")),
+        ("commit", commit(7)),
+        ("commit, tip", commit(0)),
+        ("commit, passed", format!("{}&status=passed", commit(7))),
+        ("commit, 1/3 failed", commit(MANY_FAILURES)),
+        ("commit, 1/3 failed, failed", format!("{}&status=failed", commit(MANY_FAILURES))),
+        ("matrix", format!("/c/{}/matrix", id(7))),
+        ("matrix of a file", format!("/c/{}/matrix?file=fs.ext4.suite00.generic", id(7))),
+        ("compare", format!("/ci?compare={}..{}", id(size.commits - 1), id(7))),
+        ("compare, 1/3 failed", format!("/ci?compare={}..{}", id(MANY_FAILURES + 1), id(MANY_FAILURES))),
+        ("test", format!("/c/{}/{subtest}/", id(7))),
+        ("test, log", format!("/c/{}/fs.ext4.crashes.00/", id(0))),
+        ("coverage", format!("/c/{}/coverage", id(0))),
+        ("coverage of a directory", format!("/c/{}/coverage?path=fs/part01", id(0))),
+        ("coverage of a file", format!("/c/{}/coverage?path=fs/part01/file051.c", id(0))),
+        ("range-diff", "/ci?user=u&branch=rebased&range-diff".into()),
+        ("error", format!("{BIG}&commit=none")),
+    ];
+    if size.configurations > 2 {
+        pages.push(("branch, configuration", format!("{BIG}&config=kasan")));
+        pages.push(("commit, configuration", format!("{}&config=kasan", commit(7))));
+        pages.push(("commit, unbuilt", commit(UNBUILT)));
+        pages.push(("grid, configuration", format!("{BIG}&grid&config=kasan")));
+    }
+    if size.branches > 2 {
+        pages.push(("flaky", "/ci?user=u&branch=flaky&flaky".into()));
+        pages.push(("unbuilt", "/ci?user=u&branch=unbuilt".into()));
+        pages.push(("build", format!("/c/{}/build", commit_id("unbuilt 0"))));
+    }
+    pages
 }
 
 /// Writes the results of the large branch in one configuration.
@@ -76,6 +143,7 @@ pub fn fill_all(dir: &Path, size: Size) -> std::io::Result<()> {
     std::fs::create_dir_all(dir)?;
     let large = keys(size.tests, size.configurations);
     let small = keys(SMALL_TESTS, size.configurations.min(2));
+    let crashes = Oops::all();
     let mut listings = Vec::new();
     for number in 0..size.branches.max(1) {
         let name = match number {
@@ -93,7 +161,7 @@ pub fn fill_all(dir: &Path, size: Size) -> std::io::Result<()> {
             let message =
                 format!("ext4: change number {row} of the {word} branch\n\nIt changes one thing.\n");
             listing.push((commit.clone(), message.clone()));
-            let entries = keys.iter().map(|named| entry(&name, row, named, &commit)).collect();
+            let entries = keys.iter().map(|named| entry((&name, row), named, &commit, &crashes)).collect();
             write_blob(dir, &CommitResults { commit, message, entries });
         }
         listings.push((name, listing));
@@ -109,6 +177,8 @@ pub fn fill_all(dir: &Path, size: Size) -> std::io::Result<()> {
             .collect();
         fixture.authors(&authors);
     }
+    logs_of_tips(&fixture, &listings, &crashes);
+    testkit::pushed(&fixture, "u", "rebased", now() - 3_600);
     if size.slots > 0 {
         fixture.snapshot(&snapshot(&listings, size.slots));
     }
@@ -142,20 +212,22 @@ fn keys(tests: usize, configurations: usize) -> Vec<Named> {
     keys
 }
 
-fn entry(branch: &str, row: usize, named: &Named, commit: &CommitId) -> TestEntry {
+fn entry((branch, row): (&str, usize), named: &Named, commit: &CommitId, crashes: &[Oops]) -> TestEntry {
     // Each test has its own period; most never reach their failing commits.
     let noise = named.number.wrapping_mul(2_654_435_761) >> 7;
     let is_flaky = branch == "flaky" && named.number == 7 && named.is_default;
+    let is_kasan = named.key.as_str().contains("ktest_flavor=kasan");
     let failing = if is_flaky {
         row.is_multiple_of(2)
     } else {
-        noise.is_multiple_of(29) && (row + noise % 400) % 400 < 40
+        (noise.is_multiple_of(29) && (row + noise % 400) % 400 < 40)
+            || (branch == "big" && row == MANY_FAILURES && named.number.is_multiple_of(3))
     };
-    let (status, reason) = if branch == "unbuilt" && row == 0 {
-        let error = "fs/ext4/acl.c:143:2: error: implicit declaration of function 'ext4_set_acl_inline'";
-        (Status::FailedToRun, Some(build_failed_reason(error)))
+    let is_unbuilt = (branch == "unbuilt" && row == 0) || (branch == "big" && row == UNBUILT && is_kasan);
+    let (status, reason) = if is_unbuilt {
+        (Status::FailedToRun, Some(build_failed_reason(BUILD_ERROR)))
     } else if failing {
-        (Status::Failed, Some("fsck found errors: Inode 12, i_blocks is 16, should be 8".into()))
+        (Status::Failed, Some(reason(noise)))
     } else if noise.is_multiple_of(41) {
         (Status::NotRun, Some("no quotacheck in the image".into()))
     } else {
@@ -164,10 +236,13 @@ fn entry(branch: &str, row: usize, named: &Named, commit: &CommitId) -> TestEntr
     let mut entry = TestEntry::new(named.key.clone(), status);
     entry.decisive.duration = Duration::from_millis(900 + (noise % 5000) as u64);
     entry.decisive.started = Some(NEWEST - 600 * i64::try_from(row).unwrap_or(0));
+    if status == Status::Failed && noise.is_multiple_of(3) {
+        entry.decisive.crash = Some(crashes[noise / 3 % crashes.len()].title.clone());
+    }
     entry.decisive.reason = reason;
     entry.decisive.host = "farm1".parse().ok();
     entry.decisive.slot = Some(u32::try_from(named.number % 16).unwrap_or(0));
-    entry.decisive.kernel = Some(kernel_id(commit.short()));
+    entry.decisive.kernel = (!is_unbuilt).then(|| kernel_id(commit.short()));
     entry.decisive.log_bytes = 4000;
     if is_flaky && failing {
         // The retry passed with the same kernel.
@@ -178,10 +253,80 @@ fn entry(branch: &str, row: usize, named: &Named, commit: &CommitId) -> TestEntr
     entry
 }
 
+/// Two in three failures share their reason with many others.
+fn reason(noise: usize) -> String {
+    match noise / 7 % 6 {
+        0 | 1 => "fsck found errors: Inode 12, i_blocks is 16, should be 8".into(),
+        2 => "output mismatch (see generic.out.bad)".into(),
+        3 => "mount: /mnt/scratch: wrong fs type, bad option, bad superblock on /dev/vdc".into(),
+        _ => format!("checksum of block {noise} is 0x{:08x}, expected 0x{:08x}", noise * 7, noise * 11),
+    }
+}
+
+/// The crashed tests of the tip of the large branch, and the log of the build of the branch that does not build.
+fn logs_of_tips(fixture: &ResultsFixture, listings: &[(String, Vec<(CommitId, String)>)], crashes: &[Oops]) {
+    let tip = |branch: &str| {
+        let (_, listing) = listings.iter().find(|(name, _)| name == branch)?;
+        listing.first().map(|(commit, _)| commit)
+    };
+    if let Some(tip) = tip("big") {
+        for (number, Oops { title, log }) in crashes.iter().enumerate().step_by(7) {
+            let verdict = Verdict::Failed { reason: title.clone() };
+            let result = TestResult::new(tip, &format!("fs.ext4.crashes.{number:02}"), verdict, 41_000);
+            fixture.test(result.on("farm1", 3, NEWEST).kernel(kernel_id(tip.short())).crash(title).log(log));
+        }
+        fixture.artifact(tip, &["fs.ext4.crashes.00"], "coverage.info", &coverage());
+    }
+    if let Some(tip) = tip("unbuilt") {
+        let key = "fs.ext4.suite00.generic.000";
+        fixture.artifact(tip, &[key], "build.log", &logs::build_log(BUILD_ERROR));
+        fixture.build(BuildNote {
+            commit: tip.clone(),
+            file: "fs/ext4/suite00".parse().expect("a test file"),
+            env: Default::default(),
+            kernel: None,
+            image_hash: None,
+            started: NEWEST - 400,
+            duration: Duration::from_secs(372),
+            host: "farm1".parse().expect("a host name"),
+            slot: 1,
+            outcome: BuildOutcome::Failed,
+            error: Some(BUILD_ERROR.into()),
+        });
+        // A build becomes durable with the next verdict.
+        fixture.test(TestResult::new(
+            tip,
+            "fs.ext4.suite00.mkfs",
+            Verdict::FailedToRun { reason: build_failed_reason(BUILD_ERROR) },
+            0,
+        ));
+    }
+}
+
+/// The coverage of 3,000 source files in 60 directories.
+fn coverage() -> String {
+    let mut text = String::from("TN:\n");
+    for file in 0..3_000u32 {
+        text.push_str(&format!("SF:fs/part{:02}/file{file:03}.c\n", file / 50));
+        for function in 0..40u32 {
+            let (line, calls) = (10 + function * 20, (file + function) % 3);
+            text.push_str(&format!(
+                "FN:{line},function_{file}_{function}\nFNDA:{calls},function_{file}_{function}\n"
+            ));
+            text.extend((line..line + 12).map(|line| format!("DA:{line},{calls}\n")));
+        }
+        text.push_str("end_of_record\n");
+    }
+    text
+}
+
+fn now() -> i64 {
+    i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs()).unwrap_or(i64::MAX)
+}
+
 /// A busy farm.
 fn snapshot(listings: &[(String, Vec<(CommitId, String)>)], slots: usize) -> StatusSnapshot {
-    let now =
-        i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs()).unwrap_or(i64::MAX);
+    let now = now();
     let tip =
         |number: usize| listings[number % listings.len()].1.first().map(|(commit, _)| commit.to_string());
     let branches = listings.iter().enumerate().map(|(number, (name, _))| {

@@ -1,0 +1,86 @@
+// Measures pages: node pages.mjs PROGRAM DIR PAGES [RATE]. PROGRAM is ci-dashboard, DIR the results, and PAGES a file of lines "NAME ADDRESS",
+// which `--example large` of ci-dashboard prints. Prints a table: bytes and nodes of the first view, violations that axe finds, light and
+// dark, without JavaScript, and the widths at which the page scrolls horizontally. The exit code is 1 if a page is over a limit.
+// With RATE, wrk requests each page about RATE times per second for 5 s, and the table has the 99th percentile of the response times.
+import { execFile } from "node:child_process";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { axe, browserIn, dashboard } from "./start.mjs";
+
+const BYTES_MAX = 100_000;
+const NODES_MAX = 2_000;
+const WIDTHS = [360, 768, 1280, 1920];
+/** The interval at which each connection of wrk requests a page, in ms. */
+const WAIT = 100;
+
+const [program, dir, list, rate] = process.argv.slice(2);
+const pages = (await readFile(list, "utf8")).trim().split("\n").map((line) => {
+  const at = line.lastIndexOf(" ");
+  return [line.slice(0, at), line.slice(at + 1)];
+});
+const scratch = await mkdtemp(join(tmpdir(), "ktest-pages-"));
+const { server, origin } = await dashboard(program, ["--output-dir", dir]);
+const browser = await browserIn(scratch, process.env.KTEST_CHROMIUM ?? "/usr/bin/chromium");
+let isOver = false;
+
+/** The page without JavaScript: nodes, and where it scrolls. axe runs in a second window, light and dark. */
+async function inBrowser(target) {
+  const plain = await (await browser.newContext({ javaScriptEnabled: false })).newPage();
+  await plain.goto(origin + target, { waitUntil: "load" });
+  const nodes = await plain.evaluate(() => document.querySelectorAll("*").length);
+  const wide = [];
+  for (const width of WIDTHS) {
+    await plain.setViewportSize({ width, height: 900 });
+    if (await plain.evaluate(() => document.documentElement.scrollWidth > innerWidth)) wide.push(width);
+  }
+  await plain.context().close();
+  const violations = new Set();
+  for (const colorScheme of ["light", "dark"]) {
+    for (const width of [WIDTHS[0], WIDTHS.at(-2)]) {
+      const page = await (await browser.newContext({ colorScheme, viewport: { width, height: 900 } })).newPage();
+      await page.goto(origin + target, { waitUntil: "load" });
+      await page.evaluate(axe);
+      const found = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
+      for (const { id, nodes } of found.violations) {
+        violations.add(id);
+        if (process.env.VERBOSE) console.error(target, colorScheme, width, id, nodes[0].html.slice(0, 300), nodes[0].failureSummary);
+      }
+      await page.context().close();
+    }
+  }
+  return { nodes, wide, violations };
+}
+
+/** The 99th percentile in ms at about `rate` requests per second. */
+async function p99(target) {
+  const script = join(scratch, "wait.lua");
+  await writeFile(script, `function delay() return ${WAIT} end\n`);
+  const connections = Math.ceil(rate * WAIT / 1000 * 1.05);
+  const { stdout } = await promisify(execFile)("wrk", ["-t1", `-c${connections}`, "-d5s", "--latency", "-s", script, origin + target]);
+  const [, number, unit] = stdout.match(/ 99%\s+([\d.]+)(us|ms|s)/);
+  return [number * { us: 0.001, ms: 1, s: 1000 }[unit], Number(stdout.match(/Requests\/sec:\s+([\d.]+)/)[1])];
+}
+
+try {
+  console.log(`| page | bytes | nodes | axe | scrolls at |${rate ? " p99, ms | requests/s |" : ""} first response, ms |`);
+  console.log(`|---|---|---|---|---|${rate ? "---|---|" : ""}---|`);
+  for (const [name, target] of pages) {
+    const began = performance.now();
+    const response = await fetch(origin + target);
+    const bytes = (await response.arrayBuffer()).byteLength;
+    const first = performance.now() - began;
+    if (response.status !== 200 && name !== "error") throw new Error(`${target}: status ${response.status}`);
+    const { nodes, wide, violations } = await inBrowser(target);
+    const load = rate ? await p99(target) : [];
+    isOver ||= bytes > BYTES_MAX || nodes > NODES_MAX || wide.length > 0 || violations.size > 0;
+    const cells = [name, bytes, nodes, [...violations].join(" ") || 0, wide.join(" ") || "-", ...load.map((value) => value.toFixed(1)), first.toFixed(0)];
+    console.log(`| ${cells.join(" | ")} |`);
+  }
+} finally {
+  await browser.close();
+  server.kill();
+  await rm(scratch, { recursive: true, force: true });
+}
+process.exitCode = isOver ? 1 : 0;

@@ -152,9 +152,9 @@ fn answer(
         Route::Grid { at, test, config, page } => {
             views::grid::view(context, at, (test.as_deref(), config.as_deref()), *page, format)
         }
-        Route::Crashes(at, sort) => views::crashes::view(context, at, sort.as_deref(), format),
+        Route::Crashes(at, part) => views::crashes::view(context, at, part, format),
         Route::Changes(at) => views::changes::view(context, at, format),
-        Route::Flaky(at, sort) => views::flaky::view(context, at, sort.as_deref(), format),
+        Route::Flaky(at, part) => views::flaky::view(context, at, part, format),
         Route::RangeDiff { at, of } => views::range_diff::view(context, at, of.as_ref(), format),
         Route::Compare(route) => views::compare::view(context, route, format),
         Route::History { at, key, from } => views::history::view(context, at, key, from.as_ref(), format),

@@ -1,15 +1,19 @@
 //! The crashes on a branch, grouped by title: one crash in ten tests is one group, and two crashes in one test are two.
 //!
-//! If the crashes are in memory, all are grouped. Otherwise, each one is read from the file of its commit: every failed
-//! verdict is read, up to a limit. Above the limit, only the first and last commit of a stretch of failures are read, and the result
-//! is marked as sampled.
+//! From the table of crashes, which the store keeps for each branch, all are grouped. Only the statuses of the crashed tests are
+//! looked up, at their commits and at the newest ones. Without the table, each crash is read from the file of its commit: every
+//! failed verdict of the branch is read, up to a limit. Above the limit, only the first and last commit of a stretch of failures are read,
+//! and the result is marked as sampled.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use model::{CommitId, ResultKey, Status};
 use results::{BranchEntry, CrashEntry, TestEntry};
 
 use crate::branch_history::BranchHistory;
+use crate::{CommitStatuses, Names};
 
 /// The maximum number of stretches of failures that are read.
 const STRETCHES_MAX: usize = 2000;
@@ -82,34 +86,20 @@ pub struct CrashGroups {
     pub is_sampled: bool,
 }
 
-/// The source from which [`crash_groups`] reads crashes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CrashSource {
-    /// From a table in memory.
-    Table,
-    /// From the file of the commit.
-    File,
-}
-
-/// Groups the crashes of a branch. `flaky_rows` are the commits with flaky failures. `crash` returns the crash of a test at a
+/// Groups the crashes of a branch. `flaky_rows` are the commits with flaky failures. `crash` reads the crash of a test at a
 /// row, if it crashed.
 pub fn crash_groups(
     history: &BranchHistory,
-    source: CrashSource,
     flaky_rows: impl IntoIterator<Item = usize>,
     mut crash: impl FnMut(usize, &str) -> Option<Crash>,
 ) -> CrashGroups {
     let mut groups: BTreeMap<String, CrashGroup> = BTreeMap::new();
     let failures = history.failures();
-    let (stretches_max, verdicts_max) = match source {
-        CrashSource::Table => (usize::MAX, usize::MAX),
-        CrashSource::File => (STRETCHES_MAX, VERDICTS_MAX),
-    };
-    let (mut read, mut is_sampled) = (0, failures.len() > stretches_max);
-    for failure in failures.iter().take(stretches_max) {
+    let (mut read, mut is_sampled) = (0, failures.len() > STRETCHES_MAX);
+    for failure in failures.iter().take(STRETCHES_MAX) {
         let (name, stretch) = (history.name(failure.test), failure.stretch);
         let rows = stretch.last_bad..=stretch.first_bad;
-        let rows: BTreeSet<usize> = if rows.clone().count() <= verdicts_max - read {
+        let rows: BTreeSet<usize> = if rows.clone().count() <= VERDICTS_MAX - read {
             let failed = |row: &usize| history.statuses(*row, &[failure.test]) == [Some(Status::Failed)];
             rows.filter(failed).collect()
         } else {
@@ -125,48 +115,93 @@ pub fn crash_groups(
     let flaky = flaky_rows.into_iter().flat_map(|row| {
         history.tests_with(row, Status::Flaky).into_iter().map(move |test| (row, history.name(test)))
     });
-    for (row, name) in flaky.take(verdicts_max) {
+    for (row, name) in flaky.take(VERDICTS_MAX) {
         add(&mut groups, row, name, crash(row, name), false);
     }
-    let mut groups: Vec<CrashGroup> = groups.into_values().collect();
-    groups.sort_by_key(|group| (!group.still_occurs, group.last_row, group.first_row));
-    CrashGroups { groups, is_sampled }
+    CrashGroups { groups: sorted(groups), is_sampled }
 }
 
-/// Groups the crashes of a branch, newest commit first, from the table of all crashes if there is one, or else from the
-/// results of each failed test.
-pub fn of_branch(
+/// Groups crashes, given by row and test. Those of tests that did not fail at their row are left out. `status` is the status
+/// of a test at a row.
+pub fn groups_of_table<'a>(
+    crashes: impl IntoIterator<Item = (usize, &'a str, Crash)>,
+    mut status: impl FnMut(usize, &str) -> Option<Status>,
+) -> Vec<CrashGroup> {
+    let mut groups: BTreeMap<String, CrashGroup> = BTreeMap::new();
+    // The row of the newest verdict of a test that passed or failed.
+    let mut newest: HashMap<&str, usize> = HashMap::new();
+    for (row, test, crash) in crashes {
+        let of_crash = status(row, test);
+        if !matches!(of_crash, Some(Status::Failed | Status::Flaky)) {
+            continue;
+        }
+        let is_latest = of_crash == Some(Status::Failed)
+            && match newest.entry(test) {
+                Entry::Occupied(found) => *found.get() == row,
+                Entry::Vacant(entry) => {
+                    let is_judged =
+                        |row: &usize| matches!(status(*row, test), Some(Status::Passed | Status::Failed));
+                    *entry.insert((0..row).find(is_judged).unwrap_or(row)) == row
+                }
+            };
+        add(&mut groups, row, test, Some(crash), is_latest);
+    }
+    sorted(groups)
+}
+
+/// The groups that still occur first, then the most recent ones.
+fn sorted(groups: BTreeMap<String, CrashGroup>) -> Vec<CrashGroup> {
+    let mut groups: Vec<CrashGroup> = groups.into_values().collect();
+    groups.sort_by_key(|group| (!group.still_occurs, group.last_row, group.first_row));
+    groups
+}
+
+/// Groups the crashes of a branch, newest commit first, from the table of its crashes, also newest first. `statuses` has the
+/// statuses of a commit.
+pub fn of_table(
+    entries: &[BranchEntry],
+    table: Vec<CrashEntry>,
+    mut statuses: impl FnMut(&CommitId) -> Option<CommitStatuses>,
+) -> Vec<CrashGroup> {
+    let rows: HashMap<&CommitId, usize> =
+        entries.iter().enumerate().map(|(row, entry)| (&entry.commit, row)).collect();
+    let mut known: HashMap<usize, Option<CommitStatuses>> = HashMap::new();
+    let mut sets: Vec<(Names, bool)> = Vec::new();
+    let status = |row: usize, test: &str| {
+        let read = || (entries[row].counts.total() > 0).then(|| statuses(&entries[row].commit)).flatten();
+        let found = known.entry(row).or_insert_with(read).as_ref()?;
+        let is_sorted = match sets.iter().rev().find(|(names, _)| Arc::ptr_eq(names, &found.names)) {
+            Some((_, is_sorted)) => *is_sorted,
+            None => {
+                let is_sorted = found.names.is_sorted();
+                sets.push((Arc::clone(&found.names), is_sorted));
+                is_sorted
+            }
+        };
+        if is_sorted { found.get_sorted(test) } else { found.get(test) }
+    };
+    let decisive = table.into_iter().filter(|crash| crash.decisive);
+    let found: Vec<(usize, CrashEntry)> =
+        decisive.filter_map(|crash| Some((*rows.get(&crash.commit)?, crash))).collect();
+    let crashes = found.iter().map(|(row, CrashEntry { key, title, started, host, .. })| {
+        let host = host.as_ref().map(ToString::to_string);
+        (*row, key.as_str(), Crash { title: title.clone(), host, started: *started })
+    });
+    groups_of_table(crashes, status)
+}
+
+/// Groups the crashes of a branch, newest commit first, from the results of each failed test.
+pub fn of_results(
     history: &BranchHistory,
     entries: &[BranchEntry],
-    table: Option<Vec<CrashEntry>>,
     entry: impl Fn(&CommitId, &ResultKey) -> Option<TestEntry>,
 ) -> CrashGroups {
     let flaky = entries.iter().enumerate().filter(|(_, entry)| entry.counts.flaky > 0).map(|(row, _)| row);
-    match table {
-        Some(crashes) => {
-            let mut known = by_commit(crashes);
-            crash_groups(history, CrashSource::Table, flaky, |row, test| {
-                known.get_mut(&entries.get(row)?.commit)?.remove(test)
-            })
-        }
-        None => crash_groups(history, CrashSource::File, flaky, |row, test| {
-            let attempt = entry(&entries.get(row)?.commit, &test.parse().ok()?)?.decisive;
-            let host = attempt.host.map(|host| host.to_string());
-            Some(Crash { title: attempt.crash?, host, started: attempt.started })
-        }),
-    }
-}
-
-/// The crashes in decisive attempts, by commit and test.
-fn by_commit(crashes: Vec<CrashEntry>) -> HashMap<CommitId, HashMap<String, Crash>> {
-    let mut known: HashMap<CommitId, HashMap<String, Crash>> = HashMap::new();
-    for CrashEntry { commit, key, title, started, host, .. } in
-        crashes.into_iter().filter(|crash| crash.decisive)
-    {
-        let crash = Crash { title, host: host.map(|host| host.to_string()), started };
-        known.entry(commit).or_default().insert(key.to_string(), crash);
-    }
-    known
+    crash_groups(history, flaky, |row, test| {
+        let attempt = entry(&entries.get(row)?.commit, &test.parse().ok()?)?.decisive;
+        let host = attempt.host.map(|host| host.to_string());
+        Some(Crash { title: attempt.crash?, host, started: attempt.started })
+    })
 }
 
 fn add(
@@ -184,12 +219,10 @@ fn add(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use model::Status::{Failed, Flaky, Passed};
+    use model::Status::{Failed, Flaky, InProgress, NotRun, Passed};
+    use proptest::prelude::{prop_assert_eq, proptest};
 
     use super::*;
-    use crate::{CommitStatuses, Names};
 
     fn history(rows: &[&[Status]]) -> BranchHistory {
         let tests = rows.first().map_or(0, |row| row.len());
@@ -221,7 +254,7 @@ mod tests {
             let started = Some(100 - i64::try_from(row).unwrap());
             Some(Crash { title: title.into(), host: Some(format!("farm{row}")), started })
         };
-        let CrashGroups { groups, is_sampled } = crash_groups(&history, CrashSource::File, [3], crash);
+        let CrashGroups { groups, is_sampled } = crash_groups(&history, [3], crash);
         assert!(!is_sampled);
         let found = groups.iter().map(|group| {
             let sizes = (group.hits, group.tests.len(), group.hosts.len());
@@ -244,16 +277,36 @@ mod tests {
         let rows = vec![[Failed; 2].as_slice(); VERDICTS_MAX];
         let history = history(&rows);
         let mut read = 0;
-        let found = crash_groups(&history, CrashSource::File, [], |_, _| {
+        let found = crash_groups(&history, [], |_, _| {
             read += 1;
             Some(Crash { title: "X".into(), ..Crash::default() })
         });
         assert!(found.is_sampled);
         assert_eq!((read, found.groups[0].commits()), (VERDICTS_MAX + 2, VERDICTS_MAX));
-        let found = crash_groups(&history, CrashSource::Table, [], |_, _| {
-            Some(Crash { title: "X".into(), ..Crash::default() })
-        });
-        assert!(!found.is_sampled);
-        assert_eq!(found.groups[0].hits, 2 * VERDICTS_MAX);
+    }
+
+    proptest! {
+        /// The table and the history have the same groups.
+        #[test]
+        fn the_table_is_as_good_as_the_history(
+            letters in proptest::collection::vec(proptest::collection::vec(0..6usize, 3), 1..8),
+        ) {
+            let rows: Vec<Vec<Status>> = letters
+                .iter()
+                .map(|row| row.iter().map(|at| [Failed, Failed, Passed, Flaky, NotRun, InProgress][*at]).collect())
+                .collect();
+            let history = history(&rows.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            let crash = |row: usize, test: &str| {
+                let title = format!("title {}", (row + test.len()) % 3);
+                Crash { title, host: Some("farm".into()), started: None }
+            };
+            let flaky = (0..rows.len()).filter(|row| rows[*row].contains(&Flaky));
+            let of_history = crash_groups(&history, flaky, |row, test| Some(crash(row, test)));
+            let names = ["a", "b", "c"];
+            let place = |test: &str| names.iter().position(|name| *name == test).unwrap();
+            let all = (0..rows.len()).flat_map(|row| names.map(|name| (row, name, crash(row, name))));
+            let of_table = groups_of_table(all, |row, test| Some(rows[row][place(test)]));
+            prop_assert_eq!(of_table, of_history.groups);
+        }
     }
 }

@@ -37,6 +37,25 @@ pub struct BranchesQuery {
     pub page: usize,
 }
 
+/// The part of a table that a page shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TableQuery {
+    /// `sort=COLUMN`: the order of the rows.
+    pub sort: Option<String>,
+    /// `page=N`, from 0.
+    pub page: usize,
+}
+
+impl TableQuery {
+    /// The address of the first page in this order.
+    pub fn address(&self, table: String) -> String {
+        match &self.sort {
+            Some(sort) => with_parameter(&table, "sort", sort),
+            None => table,
+        }
+    }
+}
+
 /// The view that a request selects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
@@ -57,12 +76,12 @@ pub enum Route {
         /// `untested`: the JSON view also lists commits without results.
         untested: bool,
     },
-    /// The crashes on a branch, by title, in the order of `sort=COLUMN`.
-    Crashes(BranchRef, Option<String>),
+    /// The crashes on a branch, by title.
+    Crashes(BranchRef, TableQuery),
     /// What the commits of a branch broke and fixed.
     Changes(BranchRef),
-    /// The flaky tests of a branch, in the order of `sort=COLUMN`.
-    Flaky(BranchRef, Option<String>),
+    /// The flaky tests of a branch.
+    Flaky(BranchRef, TableQuery),
     /// The test files in all configurations at a commit, or at the newest commit of a branch with results.
     Matrix {
         /// The commit.

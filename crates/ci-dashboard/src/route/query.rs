@@ -7,7 +7,10 @@ use std::str::FromStr;
 use gitio::Revision;
 use model::{CommitId, Status};
 
-use super::{BranchRef, BranchesQuery, CommitOrBranch, CommitRoute, CompareRoute, Format, Route, RouteError};
+use super::{
+    BranchRef, BranchesQuery, CommitOrBranch, CommitRoute, CompareRoute, Format, Route, RouteError,
+    TableQuery,
+};
 use crate::http::request;
 
 /// A parameter with a value that is not free text.
@@ -116,7 +119,7 @@ impl Query {
     }
 
     pub(super) fn branches_query(&self) -> Result<BranchesQuery, RouteError> {
-        Ok(BranchesQuery { find: self.given("find"), page: self.value(&PAGE)?.unwrap_or(0) })
+        Ok(BranchesQuery { find: self.given("find"), page: self.page()? })
     }
 
     pub(super) fn branch_route(&self, at: BranchRef) -> Result<Route, RouteError> {
@@ -124,13 +127,13 @@ impl Query {
             return Ok(Route::History { at, key, from: self.name("from")? });
         }
         if self.has("crashes") {
-            return Ok(Route::Crashes(at, self.given("sort")));
+            return Ok(Route::Crashes(at, self.table_query()?));
         }
         if self.has("changes") {
             return Ok(Route::Changes(at));
         }
         if self.has("flaky") {
-            return Ok(Route::Flaky(at, self.given("sort")));
+            return Ok(Route::Flaky(at, self.table_query()?));
         }
         if self.has("range-diff") {
             let of = self.given("range-diff").map(|old| old.parse()).transpose()?;
@@ -149,6 +152,10 @@ impl Query {
 
     pub(super) fn matrix_route(&self, of: CommitOrBranch) -> Result<Route, RouteError> {
         Ok(Route::Matrix { of, file: self.given("file"), page: self.page()? })
+    }
+
+    fn table_query(&self) -> Result<TableQuery, RouteError> {
+        Ok(TableQuery { sort: self.given("sort"), page: self.page()? })
     }
 
     fn page(&self) -> Result<usize, RouteError> {

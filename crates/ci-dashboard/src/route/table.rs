@@ -157,7 +157,7 @@ fn route(path: &str, query: &Query) -> Result<Route, RouteError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::BranchesQuery;
+    use crate::route::{BranchesQuery, TableQuery};
 
     fn of(target: &str) -> Result<Route, RouteError> {
         parse(&Request::get(target)).1
@@ -216,9 +216,12 @@ mod tests {
                     test: Some("x".into()),
                 },
             ),
-            ("user=a&branch=b&crashes", Route::Crashes("a/b".parse().unwrap(), None)),
+            ("user=a&branch=b&crashes", Route::Crashes("a/b".parse().unwrap(), TableQuery::default())),
             ("user=a&branch=b&changes", Route::Changes("a/b".parse().unwrap())),
-            ("user=a&branch=b&flaky&sort=-rate", Route::Flaky("a/b".parse().unwrap(), Some("-rate".into()))),
+            (
+                "user=a&branch=b&flaky&sort=-rate&page=2",
+                Route::Flaky("a/b".parse().unwrap(), TableQuery { sort: Some("-rate".into()), page: 2 }),
+            ),
             (
                 "user=a&branch=b&matrix&file=x",
                 Route::Matrix {

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use model::CommitId;
 
+use super::pager::Pager;
 use crate::problem::Problem;
 
 /// The maximum number of commits on a page.
@@ -14,14 +15,8 @@ pub(super) const COMMITS_MAX: usize = 50;
 pub(super) struct CommitPages {
     /// The commits of this page, the newest of all is 0.
     pub rows: Range<usize>,
-    /// Which of how many; empty if all are on this page.
-    pub position: String,
-    /// The first page.
-    pub newest: Option<String>,
-    /// The page before this one, unless it is the first.
-    pub newer: Option<String>,
-    /// The page after this one.
-    pub older: Option<String>,
+    /// The links.
+    pub pager: Pager,
 }
 
 impl CommitPages {
@@ -46,17 +41,14 @@ impl CommitPages {
         };
         let end = total.min(start + COMMITS_MAX);
         let newer = start.saturating_sub(COMMITS_MAX);
-        Ok(Self {
-            rows: start..end,
-            position: if end - start < total {
-                format!("{} to {end} of {total}", start + 1)
-            } else {
-                String::new()
-            },
-            newest: (start > 0).then(|| href(0)),
-            newer: (newer > 0).then(|| href(newer)),
+        let position = format!("commits {} to {end} of {total}", start + 1);
+        let pager = Pager {
+            first: (newer > 0).then(|| href(0)),
+            newer: (start > 0).then(|| href(newer)),
             older: (end < total).then(|| href(end)),
-        })
+            position: if end - start < total { position } else { String::new() },
+        };
+        Ok(Self { rows: start..end, pager })
     }
 }
 
@@ -74,20 +66,24 @@ mod tests {
     fn each_commit_is_on_one_page() {
         let href = |row: u32| if row == 0 { "/b".to_string() } else { format!("/b&from={row:040x}") };
         let links = |page: &CommitPages| {
-            [&page.newest, &page.newer, &page.older].map(|link| link.clone().unwrap_or_default())
+            [&page.pager.first, &page.pager.newer, &page.pager.older]
+                .map(|link| link.clone().unwrap_or_default())
         };
-        assert_eq!((page(0, None).rows, page(0, None).position), (0..0, String::new()));
-        assert_eq!((page(50, None).rows, page(50, None).position), (0..50, String::new()));
+        assert_eq!((page(0, None).rows, page(0, None).pager.position), (0..0, String::new()));
+        assert_eq!((page(50, None).rows, page(50, None).pager.position), (0..50, String::new()));
         let first = page(120, None);
-        assert_eq!((first.rows.clone(), first.position.as_str()), (0..50, "1 to 50 of 120"));
+        assert_eq!((first.rows.clone(), first.pager.position.as_str()), (0..50, "commits 1 to 50 of 120"));
         assert_eq!(links(&first), [String::new(), String::new(), href(50)]);
         let second = page(120, Some(50));
-        assert_eq!((second.rows.clone(), links(&second)), (50..100, [href(0), String::new(), href(100)]));
+        assert_eq!((second.rows.clone(), links(&second)), (50..100, [String::new(), href(0), href(100)]));
         let last = page(120, Some(100));
-        assert_eq!((last.rows.clone(), last.position.as_str()), (100..120, "101 to 120 of 120"));
+        assert_eq!(
+            (last.rows.clone(), last.pager.position.as_str()),
+            (100..120, "commits 101 to 120 of 120")
+        );
         assert_eq!(links(&last), [href(0), href(50), String::new()]);
         // A link to a commit that new ones have moved.
-        assert_eq!(links(&page(120, Some(3))), [href(0), String::new(), href(53)]);
+        assert_eq!(links(&page(120, Some(3))), [String::new(), href(0), href(53)]);
     }
 
     #[test]

@@ -1,19 +1,20 @@
 //! The crashes on a branch by title, with the tests that each hit and its first and last occurrence.
 
 use askama::Template;
-use regress::crash_groups::{CrashGroup, of_branch};
+use regress::crash_groups::{CrashGroup, CrashGroups, of_results, of_table};
 use regress::json::CrashRow;
 use results::BranchEntry;
 
+use super::pager::Pager;
 use super::sorting::{self, Column, Head};
 use super::{CommitLink, Context, TestLink};
 use crate::http::Response;
 use crate::page::{Page, Plural as _, When, cut};
 use crate::problem::Problem;
-use crate::route::{BranchRef, Format};
+use crate::route::{BranchRef, Format, TableQuery};
 
 /// The maximum number of crashes on a page.
-const CRASHES_MAX: usize = 200;
+const CRASHES_MAX: usize = 60;
 /// The maximum number of tests listed for a crash.
 const TESTS_MAX: usize = 5;
 
@@ -36,7 +37,8 @@ struct CrashesPage<'a> {
     branch_href: String,
     heads: Vec<Head>,
     rows: Vec<CrashLine>,
-    more: usize,
+    total: usize,
+    pager: Pager,
     is_sampled: bool,
 }
 
@@ -58,29 +60,41 @@ struct CrashLine {
 pub fn view(
     context: Context<'_>,
     at: &BranchRef,
-    sort: Option<&str>,
+    part: &TableQuery,
     format: Format,
 ) -> Result<Response, Problem> {
     let entries = context.store.branch(at)?;
-    let history = context.store.history(&entries);
-    let reader = context.store.reader();
-    let mut found =
-        of_branch(&history, &entries, reader.crashes(at), |commit, key| reader.entry(commit, key).ok()?);
+    let mut found = found(context, at, &entries);
     if format == Format::Json {
         let rows: Vec<_> = found.groups.iter().map(|group| CrashRow::new(group, &entries)).collect();
         return context.json(&rows);
     }
     let links = context.links();
-    let heads = sorting::sort(&mut found.groups, &COLUMNS, sort, &links.crashes(at))?;
+    let heads = sorting::sort(&mut found.groups, &COLUMNS, part.sort.as_deref(), &links.crashes(at))?;
+    let address = part.address(links.crashes(at));
+    let (rows, pager) = Pager::of_rows(found.groups.len(), CRASHES_MAX, part.page, &address);
     context.html(&CrashesPage {
         page: context.branch_page(at, format!("Crashes on {}", at.branch), "crashes"),
         at,
         branch_href: links.branch(at),
         heads,
-        rows: found.groups.iter().take(CRASHES_MAX).map(|group| line(context, at, &entries, group)).collect(),
-        more: found.groups.len().saturating_sub(CRASHES_MAX),
+        rows: found.groups[rows].iter().map(|group| line(context, at, &entries, group)).collect(),
+        total: found.groups.len(),
+        pager,
         is_sampled: found.is_sampled,
     })
+}
+
+/// The crashes from the table of the store, or, without a database, from the results.
+fn found(context: Context<'_>, at: &BranchRef, entries: &[BranchEntry]) -> CrashGroups {
+    let (store, reader) = (context.store, context.store.reader());
+    match reader.crashes(at) {
+        Some(table) => {
+            let groups = of_table(entries, table, |commit| store.statuses(commit));
+            CrashGroups { groups, is_sampled: false }
+        }
+        None => of_results(&store.history(entries), entries, |commit, key| reader.entry(commit, key).ok()?),
+    }
 }
 
 fn line(context: Context<'_>, at: &BranchRef, entries: &[BranchEntry], group: &CrashGroup) -> CrashLine {

@@ -7,15 +7,16 @@ use model::CommitId;
 use results::json::FlakyRow;
 use results::{BranchEntry, FlakyEntry};
 
+use super::pager::Pager;
 use super::sorting::{self, Column, Head};
 use super::{CommitLink, Context};
 use crate::http::Response;
 use crate::page::{Page, Plural as _, cut};
 use crate::problem::Problem;
-use crate::route::{BranchRef, Format};
+use crate::route::{BranchRef, Format, TableQuery};
 
 /// The maximum number of tests on a page.
-const TESTS_MAX: usize = 500;
+const TESTS_MAX: usize = 100;
 
 /// The columns of the table.
 const COLUMNS: [Column<FlakyEntry>; 6] = [
@@ -35,7 +36,8 @@ struct FlakyPage<'a> {
     branch_href: String,
     heads: Vec<Head>,
     rows: Vec<FlakyLine>,
-    more: usize,
+    total: usize,
+    pager: Pager,
 }
 
 struct FlakyLine {
@@ -54,7 +56,7 @@ struct FlakyLine {
 pub fn view(
     context: Context<'_>,
     at: &BranchRef,
-    sort: Option<&str>,
+    part: &TableQuery,
     format: Format,
 ) -> Result<Response, Problem> {
     let missing = || context.store.no_branch(at);
@@ -67,14 +69,17 @@ pub fn view(
         entries.iter().map(|entry| (&entry.commit, entry)).collect();
     let links = context.links();
     found.sort_by(|a, b| b.flaky.rate.mean().total_cmp(&a.flaky.rate.mean()));
-    let heads = sorting::sort(&mut found, &COLUMNS, sort, &links.flaky(at))?;
+    let heads = sorting::sort(&mut found, &COLUMNS, part.sort.as_deref(), &links.flaky(at))?;
+    let address = part.address(links.flaky(at));
+    let (rows, pager) = Pager::of_rows(found.len(), TESTS_MAX, part.page, &address);
     context.html(&FlakyPage {
         page: context.branch_page(at, format!("Flaky tests on {}", at.branch), "flaky"),
         at,
         branch_href: links.branch(at),
         heads,
-        rows: found.iter().take(TESTS_MAX).map(|entry| line(context, at, &listed, entry)).collect(),
-        more: found.len().saturating_sub(TESTS_MAX),
+        rows: found[rows].iter().map(|entry| line(context, at, &listed, entry)).collect(),
+        total: found.len(),
+        pager,
     })
 }
 

@@ -9,6 +9,7 @@ use results::BranchEntry;
 
 use super::branch::in_configurations;
 use super::failure_columns::{self, COLUMN_WIDTH, ColumnPath};
+use super::pager::Pager;
 use super::{CommitLink, Context};
 use crate::filter::Filter;
 use crate::http::Response;
@@ -37,9 +38,7 @@ struct GridPage<'a> {
     width: usize,
     head_height: usize,
     rows: Vec<Line>,
-    newer_page: Option<String>,
-    older_page: Option<String>,
-    page_words: String,
+    pager: Pager,
 }
 
 /// The head of a column.
@@ -75,16 +74,16 @@ pub fn view(
         grid(&statuses, start..start.saturating_add(ROWS_MAX), |name| filter.matches(name))
     };
     let (found, total) = of_page(page);
-    let pages = total.div_ceil(ROWS_MAX).max(1);
-    let (found, page) = if page < pages { (found, page) } else { (of_page(pages - 1).0, pages - 1) };
-    if format == Format::Json {
-        return context.json(&GridView::new(entries.iter().map(|entry| &entry.commit), &found, total));
-    }
     let links = context.links();
     let address = [("test", test), ("config", config)]
         .iter()
         .filter_map(|(name, value)| Some((*name, (*value)?)))
         .fold(links.grid(at), |address, (name, value)| with_parameter(&address, name, value));
+    let (number, pager) = Pager::new(total.div_ceil(ROWS_MAX), page, &address);
+    let found = if page == number { found } else { of_page(number).0 };
+    if format == Format::Json {
+        return context.json(&GridView::new(entries.iter().map(|entry| &entry.commit), &found, total));
+    }
     let head = |(column, entry): (usize, &BranchEntry)| CommitHead {
         x: column * COLUMN_WIDTH + COLUMN_WIDTH,
         commit: CommitLink::listed(context, at, entry),
@@ -105,9 +104,7 @@ pub fn view(
         width: entries.len() * COLUMN_WIDTH + HEAD_HEIGHT / 2,
         head_height: HEAD_HEIGHT,
         rows: found.rows.iter().map(|row| line(context, at, row)).collect(),
-        newer_page: (page > 0).then(|| format!("{address}&page={}", page - 1)),
-        older_page: (page + 1 < pages).then(|| format!("{address}&page={}", page + 1)),
-        page_words: format!("page {} of {pages}", page + 1),
+        pager,
     })
 }
 

@@ -9,6 +9,7 @@ use results::json::UserView;
 
 use super::branch_trend::{Failures, Sparkline};
 use super::eta::Estimator;
+use super::pager::Pager;
 use super::{CommitLink, Context, build_lines};
 use crate::filter::Filter;
 use crate::http::Response;
@@ -31,9 +32,7 @@ struct HomePage<'a> {
     find: &'a str,
     note: String,
     users: Vec<UserBlock>,
-    newer_page: Option<String>,
-    older_page: Option<String>,
-    page_words: String,
+    pager: Pager,
 }
 
 struct UserBlock {
@@ -115,11 +114,15 @@ fn render(
     let filter = Filter::new(query.find.as_deref())?;
     let groups = ranked(context, users, &filter);
     let all: usize = groups.iter().map(|(_, branches)| branches.len()).sum();
-    let pages = all.div_ceil(ROWS_MAX).max(1);
-    let number = query.page.min(pages - 1);
+    let find = query.find.as_deref().unwrap_or("");
+    let base = user.map_or_else(|| context.links().home(), |user| context.links().user(user));
+    let address = if find.is_empty() { base } else { with_parameter(&base, "find", find) };
+    let (mut left, mut pager) = Pager::of_rows(all, ROWS_MAX, query.page, &address);
+    if !pager.position.is_empty() {
+        pager.position.push_str(&format!(", {}", branches_words(all)));
+    }
     let snapshot = context.snapshot();
     let estimator = Estimator::new(context, &snapshot);
-    let mut left = number * ROWS_MAX..(number + 1) * ROWS_MAX;
     let mut blocks = Vec::new();
     for (user, branches) in &groups {
         let shown = left.start.min(branches.len())..left.end.min(branches.len());
@@ -133,11 +136,6 @@ fn render(
             });
         }
     }
-    let find = query.find.as_deref().unwrap_or("");
-    let address = |number: usize| {
-        let base = user.map_or_else(|| context.links().home(), |user| context.links().user(user));
-        with_parameter(&with_parameter(&base, "find", find), "page", &number.to_string())
-    };
     context.html(&HomePage {
         page,
         heading,
@@ -149,9 +147,7 @@ fn render(
             _ => String::new(),
         },
         users: blocks,
-        newer_page: (number > 0).then(|| address(number - 1)),
-        older_page: (number + 1 < pages).then(|| address(number + 1)),
-        page_words: format!("page {} of {pages}, {}", number + 1, branches_words(all)),
+        pager,
     })
 }
 

@@ -7,6 +7,7 @@ use regress::configurations::{Matrix, MatrixRow, matrix};
 use regress::json::MatrixView;
 
 use super::commit::{crumbs_of, place};
+use super::pager::Pager;
 use super::{CommitLink, Context};
 use crate::http::Response;
 use crate::page::{CountItem, Crumb, Page, Plural as _, Symbol as _, count_items, cut};
@@ -33,9 +34,7 @@ struct MatrixPage<'a> {
     columns: Vec<Column>,
     columns_more: usize,
     rows: Vec<Row>,
-    newer_page: Option<String>,
-    older_page: Option<String>,
-    page_words: String,
+    pager: Pager,
 }
 
 /// A configuration.
@@ -140,13 +139,8 @@ fn render(
     };
     let columns = found.configurations.len().min(COLUMNS_MAX);
     let per_page = (CELLS_MAX / columns.max(1)).clamp(10, ROWS_MAX);
-    let pages = found.rows.len().div_ceil(per_page).max(1);
-    let number = page.min(pages - 1);
-    let shown = found.rows.iter().skip(number * per_page).take(per_page);
-    let page_href = |number: usize| {
-        let address = links.matrix(commit.as_str(), Some(file).filter(|file| !file.is_empty()));
-        with_parameter(&address, "page", &number.to_string())
-    };
+    let address = links.matrix(commit.as_str(), Some(file).filter(|file| !file.is_empty()));
+    let (shown, pager) = Pager::of_rows(found.rows.len(), per_page, page, &address);
     let noun = if file.is_empty() { "test file" } else { "subtest" };
     let (rows, configurations) = (found.rows.len(), found.configurations.len());
     context.html(&MatrixPage {
@@ -157,11 +151,9 @@ fn render(
         summary: format!("{}, {}", rows.plural(noun), configurations.plural("test configuration")),
         columns: columns_of(&link, found),
         columns_more: configurations.saturating_sub(COLUMNS_MAX),
-        rows: shown.map(|row| line(context, (commit, &link), file, found, row)).collect(),
+        rows: found.rows[shown].iter().map(|row| line(context, (commit, &link), file, found, row)).collect(),
         commit: link,
-        newer_page: (number > 0).then(|| page_href(number - 1)),
-        older_page: (number + 1 < pages).then(|| page_href(number + 1)),
-        page_words: format!("page {} of {pages}", number + 1),
+        pager,
     })
 }
 

@@ -30,6 +30,7 @@ pub mod log;
 pub mod log_events;
 pub mod matrix;
 pub mod metrics;
+mod pager;
 pub mod range_diff;
 pub mod records;
 mod same_code;

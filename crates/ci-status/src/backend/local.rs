@@ -98,11 +98,16 @@ impl Backend for Local {
 
     fn crashes(&self, at: &BranchRef) -> Result<Vec<CrashRow>, Problem> {
         let entries = self.reader.branch(at)?.unwrap_or_default();
-        let history = self.branch_history(&entries);
-        let found = crash_groups::of_branch(&history, &entries, self.reader.crashes(at), |commit, key| {
-            self.reader.entry(commit, key).ok()?
-        });
-        Ok(found.groups.iter().map(|group| CrashRow::new(group, &entries)).collect())
+        let found = match self.reader.crashes(at) {
+            Some(table) => crash_groups::of_table(&entries, table, |commit| {
+                self.columns(commit).map(Columns::into_statuses)
+            }),
+            None => {
+                let entry = |commit: &_, key: &_| self.reader.entry(commit, key).ok()?;
+                crash_groups::of_results(&self.branch_history(&entries), &entries, entry).groups
+            }
+        };
+        Ok(found.iter().map(|group| CrashRow::new(group, &entries)).collect())
     }
 
     fn range_diff(&self, at: &BranchRef, of: Option<&CommitId>) -> Result<Option<RangeDiffView>, Problem> {

@@ -122,10 +122,10 @@ impl Publisher {
             }
             Command::KeepCommits { id, repo, commits } => repository::keep(&id, &repo, &commits).await,
             Command::AskRepository { id, repo, question } => {
-                let answers = self.answers.clone();
+                let (answers, reader) = (self.answers.clone(), self.writer.reader());
                 // A merge of many commits takes a while.
                 tokio::spawn(async move {
-                    let answer = repository::ask(&id, repo, question).await;
+                    let answer = repository::ask(&id, repo, reader, question).await;
                     let _ = answers.send((id, answer));
                 });
             }

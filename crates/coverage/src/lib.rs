@@ -67,6 +67,11 @@ impl Coverage {
         }
     }
 
+    /// The files with lines that were executed.
+    pub fn executed_files(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().filter(|(_, file)| file.totals().lines_hit > 0).map(|(name, _)| name.as_str())
+    }
+
     /// The sums over all files.
     #[must_use]
     pub fn totals(&self) -> Totals {

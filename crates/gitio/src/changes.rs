@@ -6,7 +6,7 @@ use spawn::Limits;
 
 use crate::command::git;
 use crate::error::GitError;
-use crate::repo::Repo;
+use crate::repo::{CommitInfo, Repo};
 
 /// The limits of a comparison. Two releases of Linux differ in 15,000 files: 2.5 MB.
 const LIMITS: Limits = Limits { time: Duration::from_secs(60), bytes: 16 << 20 };
@@ -43,6 +43,12 @@ impl Repo {
             git(self.git_dir()).args(["diff-tree", "-r", "-z", "--no-renames", "--raw", "--end-of-options"]);
         let output = self.run("compare two trees", cmd.args([from, to]), LIMITS).await?;
         Ok(changes(&output.text()))
+    }
+
+    /// The files in which a commit differs from its first parent; none for a commit without parents.
+    pub async fn commit_changes(&self, commit: &CommitInfo) -> Result<Vec<TreeChange>, GitError> {
+        let Some(parent) = commit.parents.first() else { return Ok(Vec::new()) };
+        self.tree_changes(&self.tree_id(parent)?, &commit.tree).await
     }
 }
 

@@ -41,6 +41,16 @@ pub enum Change {
 }
 
 impl Change {
+    /// What is known of the files that a change touches.
+    #[must_use]
+    pub fn of(is_covered: bool, is_outside_build: bool) -> Self {
+        match (is_covered, is_outside_build) {
+            (true, _) => Self::Covered,
+            (false, true) => Self::OutsideBuild,
+            (false, false) => Self::Unknown,
+        }
+    }
+
     /// What is known from two sources. A change that touches code that the test ran is not outside the build.
     #[must_use]
     pub fn and(self, other: Self) -> Self {

@@ -1,8 +1,10 @@
-//! Bisections on the farm: which runs of which commits find the first bad commit of a test. Pure, except for [`repository`].
+//! Bisections on the farm: which runs of which commits find the first bad commit of a test. Pure, except for [`repository`] and
+//! `changes`.
 //!
 //! The crate `belief` chooses the runs and concludes. A run is a further attempt of the test at a commit, like a requested rerun, so
 //! all that a bisection learns is in the store. Its record has the rest: a daemon that was killed continues from both.
 
+pub mod changes;
 mod range;
 pub mod repository;
 mod search;
@@ -31,6 +33,8 @@ use crate::plan::{JobRef, PlannedJob, Purpose};
 const RUNNING_MAX: usize = 16;
 /// The maximum number of suspects.
 const SUSPECTS_MAX: usize = 5_000;
+/// The maximum number of suspects whose changes are read.
+const CHANGES_MAX: usize = 500;
 /// The interval in seconds at which a bisection without news is looked at.
 const INTERVAL: i64 = 10;
 /// The time in seconds after which a run that ended without an attempt is given up.
@@ -224,10 +228,14 @@ impl Bisections {
     pub fn answered(&mut self, id: &str, answer: GitAnswer, bench: &dyn Bench) {
         let Some(running) = self.running.get_mut(id).filter(|running| running.is_asking) else { return };
         (running.is_asking, running.is_due) = (false, true);
-        let search = running.search.clone();
+        let mut search = running.search.clone();
         let key = running.key();
         let entry = |commit: &CommitId| bench.entry(&JobRef { commit: commit.clone(), key: key.clone() });
         running.search = match answer {
+            GitAnswer::Changes(changes) => {
+                search.set_changes(&changes);
+                search
+            }
             GitAnswer::Merged(None) => search.without_merged(),
             GitAnswer::Merged(Some(side)) => search.clone().merged(side, entry).unwrap_or_else(|error| {
                 tracing::warn!("bisection {id} is not continued in the merge: {error}");
@@ -300,6 +308,10 @@ impl Bisections {
             (running.is_due, running.looked_at) = (false, now);
             running.count(bench, now);
             if running.ask(id, bench, &mut round) {
+                // What is asked before a result is asked again after a restart.
+                if !running.search.is_final() {
+                    running.publish(id, &mut round);
+                }
                 continue;
             }
             running.search.choose(idle.saturating_sub(running.unsubmitted().count()), now);

@@ -1,19 +1,23 @@
-//! What bisections need of a repository: the commits of a merge, a commit that reverts another one, and refs that keep their commits. The
-//! only part of bisections that uses git.
+//! What bisections need of a repository: what commits change, the commits of a merge, a commit that reverts another one, and refs that
+//! keep their commits. The only part of bisections that uses git.
 
 use std::path::{Path, PathBuf};
 
-use belief::bisect::Revert;
+use belief::bisect::{Change, Revert};
 use gitio::{GitError, Repo};
 use model::{CommitId, NameError, RefName};
+use results::Reader;
 use tokio::task::JoinError;
 
 use super::SUSPECTS_MAX;
+use super::changes::{self, Suspects};
 use super::range::Chain;
 
 /// What a bisection asks a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GitQuestion {
+    /// What these suspects change.
+    Changes(Suspects),
     /// The commits that this merge took from its second parent.
     Merged(CommitId),
     /// The newest commit without this one.
@@ -28,6 +32,8 @@ pub enum GitQuestion {
 /// The answer to a [`GitQuestion`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GitAnswer {
+    /// What is known of the changes of suspects.
+    Changes(Vec<(CommitId, Change)>),
     /// The commits from oldest to newest, and the second parents of merges; `None` if there are none, or too many.
     Merged(Option<Chain>),
     /// The revert; `None` if it does not apply.
@@ -45,22 +51,25 @@ enum RepositoryError {
     Task(#[from] JoinError),
 }
 
-/// Asks a repository. Without it, and after an error, the bisection ends with what it has.
-pub async fn ask(id: &str, repo: Option<PathBuf>, question: GitQuestion) -> GitAnswer {
+/// Asks a repository. `reader` has the results of its commits. Without a repository, and after an error, the bisection continues with
+/// what it has.
+pub async fn ask(id: &str, repo: Option<PathBuf>, reader: Reader, question: GitQuestion) -> GitAnswer {
     let none = match &question {
+        GitQuestion::Changes(_) => GitAnswer::Changes(Vec::new()),
         GitQuestion::Merged(_) => GitAnswer::Merged(None),
         GitQuestion::Revert { .. } => GitAnswer::Revert(None),
     };
     let Some(repo) = repo else { return none };
-    answer(repo, question).await.unwrap_or_else(|error| {
+    answer(repo, reader, question).await.unwrap_or_else(|error| {
         tracing::warn!("bisection {id}: {error}");
         none
     })
 }
 
-async fn answer(repo: PathBuf, question: GitQuestion) -> Result<GitAnswer, RepositoryError> {
+async fn answer(repo: PathBuf, reader: Reader, question: GitQuestion) -> Result<GitAnswer, RepositoryError> {
     let repo = open(repo).await?;
     Ok(match question {
+        GitQuestion::Changes(suspects) => GitAnswer::Changes(changes::of(&repo, reader, suspects).await?),
         GitQuestion::Merged(merge) => {
             let read = move || repo.merged_commits(&merge, SUSPECTS_MAX);
             let commits = tokio::task::spawn_blocking(read).await??;

@@ -13,7 +13,7 @@ use belief::bisect::{
     Bisection, Budget, Cost, FinishedRun, KernelState, NotSuspected, PlannedRun, Question, QuestionError,
     Suspect,
 };
-use model::{CommitId, Status};
+use model::{CommitId, KernelId, Status};
 use results::bisections::{BisectionRecord, PendingRun};
 use results::{Attempt, TestEntry};
 
@@ -37,6 +37,8 @@ pub(super) struct Search {
     revert_kernel: Kernel,
     /// The commit of which the revert was asked for.
     reverted: Option<CommitId>,
+    /// The repository was asked what the suspects change.
+    knows_changes: bool,
     /// The repository has no commits of the merge that is the result.
     is_without_merged: bool,
 }
@@ -44,7 +46,7 @@ pub(super) struct Search {
 /// What the attempts at a commit show of its kernel.
 #[derive(Debug, Clone, Default)]
 struct Kernel {
-    is_stored: bool,
+    stored: Option<KernelId>,
     does_not_build: bool,
     image: Option<String>,
     /// The attempts without a verdict since the last verdict.
@@ -93,8 +95,17 @@ impl Search {
     ) -> Self {
         let places = record.commits.iter().cloned().zip(0..).collect();
         let reverted = bisection.revert().map(|revert| revert.culprit.clone());
-        let (revert_kernel, is_without_merged) = (Kernel::default(), false);
-        Self { record, bisection, kernels, states, places, revert_kernel, reverted, is_without_merged }
+        Self {
+            record,
+            bisection,
+            kernels,
+            states,
+            places,
+            revert_kernel: Kernel::default(),
+            reverted,
+            knows_changes: false,
+            is_without_merged: false,
+        }
     }
 
     /// What is searched. Its results are those of [`Search::record`].
@@ -223,13 +234,13 @@ impl Kernel {
 
     /// Whether the commit cannot be run.
     fn is_unusable(&self, builds_kernel: bool) -> bool {
-        let unbuildable = builds_kernel && self.does_not_build && !self.is_stored;
+        let unbuildable = builds_kernel && self.does_not_build && self.stored.is_none();
         unbuildable || self.without_verdict >= WITHOUT_VERDICT
     }
 
     /// Learns from an attempt, and returns its outcome.
     fn learn(&mut self, attempt: &Attempt) -> Outcome {
-        self.is_stored |= attempt.kernel.is_some();
+        self.stored = attempt.kernel.clone().or(self.stored.take());
         self.does_not_build |= does_not_build(attempt);
         if let Some(image) = &attempt.image_hash {
             self.image = Some(image.to_string());
@@ -272,7 +283,7 @@ fn state(kernels: &[Kernel], at: usize, builds_kernel: bool) -> KernelState {
     let parent = at.checked_sub(1).and_then(|parent| kernels[parent].image.as_ref());
     match (&kernel.image, parent) {
         (Some(image), Some(parent)) if image == parent => KernelState::SameAsParent,
-        _ if kernel.is_stored => KernelState::Stored,
+        _ if kernel.stored.is_some() => KernelState::Stored,
         _ => KernelState::ToBuild,
     }
 }

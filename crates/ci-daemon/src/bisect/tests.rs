@@ -2,11 +2,12 @@
 
 use std::cell::RefCell;
 
-use belief::bisect::{Arm, Limit, Revert, Why};
+use belief::bisect::{Arm, Change, Limit, Revert, Why};
 use model::Status;
 use results::Attempt;
 use results::requests::BisectRange;
 
+use super::changes::Suspects;
 use super::range::Chain;
 use super::*;
 use crate::plan::fixture;
@@ -22,6 +23,10 @@ struct SimulatedFarm<F> {
     merge: Option<(u32, Vec<u32>)>,
     /// The revert of each commit.
     revert: Option<u32>,
+    /// A commit that changes code that the test runs.
+    covered: Option<u32>,
+    /// The suspects whose changes were asked for.
+    asked: RefCell<Vec<Suspects>>,
 }
 
 fn key() -> ResultKey {
@@ -67,7 +72,15 @@ fn percent(at: u32, attempt: u32) -> u64 {
 
 impl<F: Fn(u32, u32) -> Attempt> SimulatedFarm<F> {
     fn new(outcome: F) -> Self {
-        Self { store: RefCell::default(), has_test: true, outcome, merge: None, revert: None }
+        Self {
+            store: RefCell::default(),
+            has_test: true,
+            outcome,
+            merge: None,
+            revert: None,
+            covered: None,
+            asked: RefCell::default(),
+        }
     }
 
     /// Executes a run.
@@ -121,6 +134,11 @@ impl<F: Fn(u32, u32) -> Attempt> SimulatedFarm<F> {
     /// The answer of the repository.
     fn answer(&self, question: &GitQuestion) -> GitAnswer {
         match question {
+            GitQuestion::Changes(suspects) => {
+                self.asked.borrow_mut().push(suspects.clone());
+                let covered = self.covered.map(commit).filter(|at| suspects.commits.contains(at));
+                GitAnswer::Changes(covered.map(|at| (at, Change::Covered)).into_iter().collect())
+            }
             GitQuestion::Merged(merge) => {
                 let side = self.merge.as_ref().filter(|(at, _)| commit(*at) == *merge);
                 let commits = |side: &[u32]| side.iter().copied().map(commit).collect();
@@ -134,6 +152,16 @@ impl<F: Fn(u32, u32) -> Attempt> SimulatedFarm<F> {
                 commit: commit(at),
             })),
         }
+    }
+
+    /// A round, with the answer to what the suspects change.
+    fn round(&self, bisections: &mut Bisections, idle: usize, now: i64) -> Round {
+        let asked = bisections.round(self, idle, now);
+        let [(id, _, question @ GitQuestion::Changes(_))] = asked.ask.as_slice() else { return asked };
+        assert!(asked.submit.is_empty() && !asked.write.is_empty(), "{asked:?}");
+        bisections.answered(id, self.answer(question), self);
+        let next = bisections.round(self, idle, now);
+        Round { write: if next.write.is_empty() { asked.write } else { next.write }, ..next }
     }
 
     /// Runs the bisections until none is left. `between` is called with the records of each round that asks nothing.
@@ -288,7 +316,7 @@ fn a_daemon_that_is_killed_before_it_writes_counts_the_attempts_that_it_has() {
     [0, HEAD].into_iter().for_each(|at| farm.run(at));
     let mut bisections = Bisections::default();
     farm.begin(&mut bisections, Some((0, HEAD))).unwrap();
-    let round = bisections.round(&farm, 4, 0);
+    let round = farm.round(&mut bisections, 4, 0);
     let record: BisectionRecord = serde_json::from_str(&round.write[0].1).unwrap();
     assert_eq!((round.submit.len(), record.pending.len()), (4, 4));
     assert!(round.submit.iter().all(|job| job.purpose == Purpose::Bisect));
@@ -296,7 +324,7 @@ fn a_daemon_that_is_killed_before_it_writes_counts_the_attempts_that_it_has() {
     round.submit[..2].iter().for_each(|job| farm.run(number(&job.commit)));
     let mut restarted = Bisections::default();
     restarted.resume(record, &farm).unwrap();
-    let next = restarted.round(&farm, 0, 5);
+    let next = farm.round(&mut restarted, 0, 5);
     let record: BisectionRecord = serde_json::from_str(&next.write[0].1).unwrap();
     assert_eq!((record.record.runs, record.pending.len()), (2, 2));
     let again: Vec<&CommitId> = next.submit.iter().map(|job| &job.commit).collect();
@@ -364,18 +392,18 @@ fn a_test_that_vanished_is_waited_for() {
     let mut bisections = Bisections::default();
     let id = farm.begin(&mut bisections, Some((0, HEAD))).unwrap();
     farm.has_test = false;
-    let round = bisections.round(&farm, 2, 0);
+    let round = farm.round(&mut bisections, 2, 0);
     assert!(round.submit.is_empty());
     let record: BisectionRecord = serde_json::from_str(&round.write[0].1).unwrap();
     assert_eq!(record.waits_for.as_deref(), Some("no test group of the branch u/b has the test"));
-    assert!(bisections.round(&farm, 2, 1).write.is_empty(), "nothing changed");
+    assert!(farm.round(&mut bisections, 2, 1).write.is_empty(), "nothing changed");
     farm.has_test = true;
     let mut again = Bisections::default();
     again.resume(record, &farm).unwrap();
     assert_eq!(farm.drive(&mut again, 2, |_, _| {}).record.state, found(6));
     // After a week, it ends.
     farm.has_test = false;
-    let late = bisections.round(&farm, 2, 8 * 24 * 3600);
+    let late = farm.round(&mut bisections, 2, 8 * 24 * 3600);
     let record: BisectionRecord = serde_json::from_str(&late.write[0].1).unwrap();
     assert!(record.record.state.is_final() && bisections.is_empty(), "{:?}", record.record.state);
     assert!(bisections.cancel(&id).is_err());
@@ -390,7 +418,7 @@ fn a_run_that_the_farm_gives_up_is_no_observation() {
     let mut record = None;
     // A host that cannot run anything.
     for now in 0..1000 {
-        let round = bisections.round(&farm, 1, now);
+        let round = farm.round(&mut bisections, 1, now);
         record = round.write.last().map(|(_, text)| text.clone()).or(record);
         let outcome = Outcome::Abandoned { reason: "no disk".into() };
         round.submit.iter().for_each(|job| bisections.ended(job, &outcome, now));
@@ -402,13 +430,13 @@ fn a_run_that_the_farm_gives_up_is_no_observation() {
     // A removed job is submitted again, and one without an attempt is given up after a time.
     let mut bisections = Bisections::default();
     farm.begin(&mut bisections, Some((0, HEAD))).unwrap();
-    let first = bisections.round(&farm, 1, 0).submit;
+    let first = farm.round(&mut bisections, 1, 0).submit;
     bisections.ended(&first[0], &Outcome::Removed, 0);
-    let again = bisections.round(&farm, 0, 1).submit;
+    let again = farm.round(&mut bisections, 0, 1).submit;
     assert_eq!(again, first);
     bisections.ended(&again[0], &Outcome::Done, 2);
-    assert!(bisections.round(&farm, 0, 3).submit.is_empty());
-    assert!(!bisections.round(&farm, 0, 2 + NO_ATTEMPT).submit.is_empty());
+    assert!(farm.round(&mut bisections, 0, 3).submit.is_empty());
+    assert!(!farm.round(&mut bisections, 0, 2 + NO_ATTEMPT).submit.is_empty());
 }
 
 #[test]
@@ -454,14 +482,33 @@ fn requests_that_have_no_answer() {
 }
 
 #[test]
+fn commits_that_change_code_that_the_test_ran_are_run_first() {
+    let first_built = |covered| {
+        let farm = SimulatedFarm { covered, ..SimulatedFarm::new(broken_by(14)) };
+        [0, HEAD].into_iter().for_each(|at| farm.run(at));
+        let record = farm.bisect((0, HEAD), 1).record;
+        assert_eq!(record.state, found(14));
+        let suspects = farm.asked.take();
+        assert_eq!(suspects.len(), 1, "asked once");
+        assert_eq!(suspects[0].commits, (1..=HEAD).map(commit).collect::<Vec<_>>());
+        assert_eq!((suspects[0].ran_at.len(), suspects[0].kernels.len()), (17, 2));
+        let mut others = record.steps.iter().map(|step| number(&step.commit));
+        others.find(|at| ![0, HEAD].contains(at)).unwrap()
+    };
+    let of_none = first_built(None);
+    assert!(first_built(Some(14)) > of_none && first_built(Some(2)) < of_none);
+}
+
+#[test]
 fn a_cancelled_bisection_ends() {
     let farm = SimulatedFarm::new(broken_by(6));
     [0, HEAD].into_iter().for_each(|at| farm.run(at));
     let mut bisections = Bisections::default();
     let id = farm.begin(&mut bisections, None).unwrap();
-    bisections.round(&farm, 1, 0);
+    farm.round(&mut bisections, 1, 0);
     bisections.cancel(&id).unwrap();
-    let record: BisectionRecord = serde_json::from_str(&bisections.round(&farm, 1, 1).write[0].1).unwrap();
+    let record: BisectionRecord =
+        serde_json::from_str(&farm.round(&mut bisections, 1, 1).write[0].1).unwrap();
     assert_eq!((record.record.state, record.pending.len()), (State::Cancelled, 0));
     assert!(bisections.is_empty());
 }
@@ -525,7 +572,7 @@ fn without_its_commits_the_merge_is_the_result() {
     let mut bisections = Bisections::default();
     let id = with_merge.begin(&mut bisections, Some((0, HEAD))).unwrap();
     for now in 0..1000 {
-        let round = bisections.round(&with_merge, 1, now);
+        let round = with_merge.round(&mut bisections, 1, now);
         if let Some((_, _, GitQuestion::Merged(_))) = round.ask.first() {
             break;
         }
@@ -536,10 +583,10 @@ fn without_its_commits_the_merge_is_the_result() {
             bisections.ended(&job, &Outcome::Done, now);
         }
     }
-    assert!(bisections.is_counting() && bisections.round(&with_merge, 1, 1000).write.is_empty());
+    assert!(bisections.is_counting() && with_merge.round(&mut bisections, 1, 1000).write.is_empty());
     bisections.cancel(&id).unwrap();
     let record: BisectionRecord =
-        serde_json::from_str(&bisections.round(&with_merge, 1, 1001).write[0].1).unwrap();
+        serde_json::from_str(&with_merge.round(&mut bisections, 1, 1001).write[0].1).unwrap();
     assert!(matches!(record.record.state, State::Culprit { .. }) && bisections.is_empty());
     bisections.answered(&id, GitAnswer::Merged(None), &with_merge);
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use belief::bisect::Change;
 use coverage::Coverage;
-use gitio::{CommitInfo, GitError, Repo, TreeChange};
+use gitio::{Repo, TreeChange};
 use kernel::closure::BuildFiles;
 
 use super::search::Search;
@@ -24,8 +24,7 @@ pub(crate) fn executed_files<'a>(outs: impl IntoIterator<Item = &'a Path>) -> Ha
         let text = fsx::own::read_to_string(&out.join("out/coverage.info"), READ_MAX).unwrap_or_default();
         found.merge(text.parse().unwrap_or_default());
     }
-    let files = found.files.into_iter().filter(|(_, file)| file.totals().lines_hit > 0);
-    files.map(|(name, _)| name).collect()
+    found.executed_files().map(str::to_owned).collect()
 }
 
 /// What is known of the files of the source.
@@ -40,13 +39,10 @@ pub(crate) struct KnownFiles {
 impl KnownFiles {
     /// What changes of these files mean.
     fn change(&self, changes: &[TreeChange]) -> Change {
-        if changes.iter().any(|change| self.executed.contains(&change.path)) {
-            Change::Covered
-        } else if self.build.as_ref().is_some_and(|build| !build.has_any(changes)) {
-            Change::OutsideBuild
-        } else {
-            Change::Unknown
-        }
+        Change::of(
+            changes.iter().any(|change| self.executed.contains(&change.path)),
+            self.build.as_ref().is_some_and(|build| !build.has_any(changes)),
+        )
     }
 }
 
@@ -55,26 +51,13 @@ pub(crate) async fn mark(search: &mut Search, repo: &Repo, files: &KnownFiles) {
     if (files.executed.is_empty() && files.build.is_none()) || search.commits().len() > SUSPECTS_MAX {
         return;
     }
-    for pair in search.commits().to_vec().windows(2) {
-        match changes(repo, &pair[0], &pair[1]).await {
-            Ok(changes) => search.set_change(&pair[1].id, files.change(&changes)),
-            Err(error) => return tracing::warn!("the changes of {}: {error}", pair[1].id.short()),
+    // The first one is the base.
+    for commit in search.commits().to_vec().iter().skip(1) {
+        match repo.commit_changes(commit).await {
+            Ok(changes) => search.set_change(&commit.id, files.change(&changes)),
+            Err(error) => return tracing::warn!("the changes of {}: {error}", commit.id.short()),
         }
     }
-}
-
-/// The files that a commit changes.
-async fn changes(repo: &Repo, parent: &CommitInfo, commit: &CommitInfo) -> Result<Vec<TreeChange>, GitError> {
-    // The commits of a merge follow its base, which is the parent of none of them.
-    let first = commit.parents.first();
-    let from = if first == Some(&parent.id) {
-        parent.tree.clone()
-    } else if let Some(first) = first {
-        repo.tree_id(first)?
-    } else {
-        return Ok(Vec::new());
-    };
-    repo.tree_changes(&from, &commit.tree).await
 }
 
 #[cfg(test)]

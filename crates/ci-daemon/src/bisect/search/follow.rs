@@ -1,10 +1,13 @@
-//! What follows a result: the search in the commits of a merge, and the runs of the newest commit without the first bad one.
+//! What a search asks the repository: what the suspects change; after a result the commits of a merge, and the newest commit without the
+//! first bad one.
 
-use belief::bisect::{QuestionError, Revert, State, Suspect};
+use belief::bisect::{Change, QuestionError, Revert, State, Suspect};
 use model::{BranchRef, CommitId};
 use results::TestEntry;
 use results::bisections::{BisectionRecord, OUTER_MAX};
 
+use super::super::CHANGES_MAX;
+use super::super::changes::Suspects;
 use super::super::range::Chain;
 use super::super::repository::GitQuestion;
 use super::{Kernel, Search, does_not_build, ended, expect_listed, finished};
@@ -15,12 +18,38 @@ impl Search {
         &self,
         tip: impl Fn(&BranchRef) -> Option<CommitId>,
     ) -> Option<GitQuestion> {
+        if let Some(suspects) = self.unknown_changes() {
+            return Some(GitQuestion::Changes(suspects));
+        }
         if let Some(merge) = self.open_merge() {
             return Some(GitQuestion::Merged(merge));
         }
         let culprit =
             self.bisection.to_revert().filter(|culprit| self.reverted.as_ref() != Some(*culprit))?;
         Some(GitQuestion::Revert { culprit: culprit.clone(), tip: tip(&self.record.branch)? })
+    }
+
+    /// The suspects, if their changes are not known. A single one is no choice, and only kernels that the farm builds have such files.
+    fn unknown_changes(&self) -> Option<Suspects> {
+        let commits = self.record.commits.get(1..)?;
+        let is_wanted = !self.knows_changes
+            && !self.is_final()
+            && self.record.builds_kernel
+            && (2..=CHANGES_MAX).contains(&commits.len());
+        is_wanted.then(|| Suspects {
+            commits: commits.to_vec(),
+            test: self.record.record.test.clone(),
+            ran_at: self.record.commits.iter().rev().cloned().collect(),
+            kernels: self.kernels.iter().rev().filter_map(|kernel| kernel.stored.clone()).collect(),
+        })
+    }
+
+    /// Sets what the suspects change.
+    pub(in super::super) fn set_changes(&mut self, changes: &[(CommitId, Change)]) {
+        self.knows_changes = true;
+        for (commit, change) in changes {
+            expect_listed(self.bisection.changes(commit, *change));
+        }
     }
 
     /// The merge in which the search continues.

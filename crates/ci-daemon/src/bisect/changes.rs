@@ -1,0 +1,150 @@
+//! What the suspects of a bisection change: code that the test ran, according to gcov, or nothing that is part of the build. The former
+//! are searched first, the latter last; the result does not depend on it.
+
+use std::collections::HashSet;
+
+use belief::bisect::Change;
+use coverage::Coverage;
+use gitio::{GitError, Repo};
+use kernel::closure::BuildFiles;
+use kernel::{Cache, Store};
+use model::{CommitId, KernelId, KeyParts, ResultKey};
+use results::Reader;
+
+/// The name of the artifact with the coverage of a run.
+const COVERAGE: &str = "coverage.info";
+/// The maximum number of bytes of a tracefile that are read.
+const COVERAGE_BYTES: u64 = 256 << 20;
+/// The maximum number of commits that are searched for coverage.
+const COVERED_MAX: usize = 100;
+/// The maximum number of kernels that are searched for the files of their build.
+const KERNELS_MAX: usize = 100;
+
+/// The suspects of a bisection, and where their changes may have an effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspects {
+    /// The commits that may be the culprit.
+    pub commits: Vec<CommitId>,
+    /// The test that fails.
+    pub test: ResultKey,
+    /// The commits where it may have run, the newest first.
+    pub ran_at: Vec<CommitId>,
+    /// Kernels of these commits, the newest first.
+    pub kernels: Vec<KernelId>,
+}
+
+/// The source files of which something is known.
+#[derive(Debug, Default)]
+struct KnownFiles {
+    /// Those with code that the test ran.
+    executed: HashSet<String>,
+    /// Those that are part of the build.
+    build: Option<BuildFiles>,
+}
+
+/// What is known of the changes of the suspects. A commit of which nothing is known is left out.
+pub(super) async fn of(
+    repo: &Repo,
+    reader: Reader,
+    suspects: Suspects,
+) -> Result<Vec<(CommitId, Change)>, GitError> {
+    let asked = suspects.clone();
+    let known = tokio::task::spawn_blocking(move || KnownFiles::find(&reader, &asked));
+    let files = known.await.unwrap_or_default();
+    let mut found = Vec::new();
+    if files.executed.is_empty() && files.build.is_none() {
+        return Ok(found);
+    }
+    for commit in suspects.commits {
+        let changes = repo.commit_changes(&repo.commit(&commit)?).await?;
+        let change = Change::of(
+            changes.iter().any(|change| files.executed.contains(&change.path)),
+            files.build.as_ref().is_some_and(|build| !build.has_any(&changes)),
+        );
+        if change != Change::Unknown {
+            found.push((commit, change));
+        }
+    }
+    Ok(found)
+}
+
+impl KnownFiles {
+    fn find(reader: &Reader, suspects: &Suspects) -> Self {
+        let newest = suspects.ran_at.iter().take(COVERED_MAX);
+        let executed = newest.map(|commit| executed(reader, commit, &suspects.test));
+        Self {
+            executed: executed.into_iter().find(|files| !files.is_empty()).unwrap_or_default(),
+            build: build_files(&suspects.kernels),
+        }
+    }
+}
+
+/// The files with code that a test ran at a commit, in any configuration. Coverage that cannot be read counts as none.
+fn executed(reader: &Reader, commit: &CommitId, test: &ResultKey) -> HashSet<String> {
+    let parts = KeyParts::of(test.as_str());
+    let entries = reader.commit(commit).ok().flatten().map(|results| results.entries);
+    let mut all = Coverage::default();
+    for entry in entries.into_iter().flatten() {
+        if !KeyParts::of(entry.key.as_str()).is_same_test(parts) {
+            continue;
+        }
+        let Ok(Some(found)) = reader.open_artifact(commit, &entry.key, COVERAGE) else { continue };
+        let Ok((bytes, _)) = found.read(COVERAGE_BYTES) else { continue };
+        all.merge(String::from_utf8_lossy(&bytes).parse().unwrap_or_default());
+    }
+    all.executed_files().map(str::to_owned).collect()
+}
+
+/// The files of the build of one of these kernels, if the kernel store of this machine has it.
+fn build_files(kernels: &[KernelId]) -> Option<BuildFiles> {
+    let cache = Cache::from_env(|name| std::env::var_os(name)).ok()?;
+    let store = Store::of(&cache);
+    kernels.iter().take(KERNELS_MAX).find_map(|id| BuildFiles::of(&store.get(id)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Verdict;
+    use testkit::results_fixture::{ResultsFixture, TestResult};
+
+    use super::*;
+
+    #[test]
+    fn coverage_of_another_configuration_says_what_the_test_ran() {
+        let (dir, scratch) = (tempfile::tempdir().unwrap(), testkit::ScratchRepo::new());
+        let base = scratch.commit("base", &[("fs/a.c", "1"), ("fs/b.c", "1")]);
+        let a = scratch.commit("a", &[("fs/a.c", "2")]);
+        let b = scratch.commit("b", &[("fs/b.c", "2")]);
+        let fixture = ResultsFixture::new(dir.path());
+        let listed = [&b, &a, &base].map(|id| (id.clone(), String::new()));
+        fixture.branch("u", "b", &listed);
+        let covered = "TN:\nSF:fs/a.c\nDA:1,5\nend_of_record\nSF:fs/b.c\nDA:1,0\nend_of_record\n";
+        let other = "TN:\nSF:fs/b.c\nDA:1,5\nend_of_record\n";
+        for (key, text) in [("fs.x@ktest_flavor=gcov.s", covered), ("fs.x@ktest_flavor=gcov.other", other)] {
+            fixture.test(TestResult::new(&base, key, Verdict::Passed, 1));
+            fixture.artifact(&base, &[key], COVERAGE, text);
+        }
+        fixture.test(TestResult::new(&b, "fs.x.s", Verdict::Passed, 1));
+        fixture.finish();
+        let repo = Repo::open(scratch.path()).unwrap();
+        let suspects = Suspects {
+            commits: vec![a.clone(), b.clone()],
+            test: "fs.x.s".parse().unwrap(),
+            ran_at: vec![b.clone(), a.clone(), base.clone()],
+            kernels: Vec::new(),
+        };
+        let reader = Reader::open(dir.path()).unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let found = |suspects| runtime.block_on(of(&repo, reader.clone(), suspects));
+        assert_eq!(found(suspects.clone()).unwrap(), [(a, Change::Covered)]);
+        // Nothing is known of a test without coverage, and no commit is read.
+        let unknown = Suspects {
+            test: "fs.y.s".parse().unwrap(),
+            commits: vec![testkit::results_fixture::commit_id("absent")],
+            ..suspects.clone()
+        };
+        assert_eq!(found(unknown).unwrap(), []);
+        let absent = Suspects { commits: vec![testkit::results_fixture::commit_id("absent")], ..suspects };
+        assert!(found(absent).is_err());
+    }
+}

@@ -87,13 +87,14 @@ pub struct Asked<'a> {
     pub account: Option<String>,
     /// The name of the request file.
     pub file: Option<String>,
-    /// The bisection with the first bad commit that is verified again.
-    pub rechecks: Option<String>,
+    /// The bisection with the first bad commit that is verified again. That commit may be in a merge, so that the branch does not list
+    /// it.
+    pub rechecks: Option<&'a BisectionRecord>,
     /// The job of the test at the tip of the branch.
     pub job: &'a PlannedJob,
     /// The commits of the branch, the tip first.
     pub listed: &'a [CommitInfo],
-    /// The results of the test at these commits.
+    /// The results of the test at these commits, and at those of the range.
     pub entries: &'a HashMap<CommitId, TestEntry>,
     /// The time, Unix seconds.
     pub now: i64,
@@ -462,18 +463,26 @@ fn record(asked: &Asked<'_>) -> Result<BisectionRecord, BisectError> {
         Some(range) => range.clone(),
         None => range::newest(listed, status)?,
     };
-    let chain = range::chain(listed, &range)?;
+    let chain = match asked.rechecks {
+        Some(found) => range::verified(found, &range),
+        None => range::chain(listed, &range)?,
+    };
     if chain.commits.len() > SUSPECTS_MAX {
         return Err(BisectError::TooMany(chain.commits.len() - 1));
     }
-    let failure = entries.get(&range.head).and_then(newest_failure);
-    let signature = failure.ok_or_else(|| BisectError::NoFailure(range.head.clone()))?;
+    let signature = match asked.rechecks {
+        Some(found) => found.record.signature.clone(),
+        None => entries
+            .get(&range.head)
+            .and_then(newest_failure)
+            .ok_or_else(|| BisectError::NoFailure(range.head.clone()))?,
+    };
     let earlier = earlier(asked, &range.base, &signature);
     let none = Tally::default();
     Ok(BisectionRecord {
         record: Record {
-            id: match &asked.rechecks {
-                Some(id) => bisections::recheck_id(id),
+            id: match asked.rechecks {
+                Some(found) => bisections::recheck_id(&found.record.id),
                 None => bisections::id(&request.key, &range.base, &range.head),
             },
             test: request.key.clone(),
@@ -496,7 +505,7 @@ fn record(asked: &Asked<'_>) -> Result<BisectionRecord, BisectError> {
         branch: request.branch.clone(),
         requested_by: asked.account.clone(),
         request: asked.file.clone(),
-        rechecks: asked.rechecks.clone(),
+        rechecks: asked.rechecks.map(|found| found.record.id.clone()),
         begun: asked.now,
         waits_for: None,
         commits: chain.commits,

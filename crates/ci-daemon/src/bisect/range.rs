@@ -6,6 +6,7 @@ use gitio::CommitInfo;
 use model::{CommitId, Status};
 use regress::first_bad::stretches;
 use regress::request::RangeError;
+use results::bisections::BisectionRecord;
 use results::requests::BisectRange;
 
 /// Why there are no commits to search.
@@ -34,6 +35,12 @@ pub struct Chain {
     pub commits: Vec<CommitId>,
     /// Merges, with their second parents.
     pub merges: Vec<(CommitId, CommitId)>,
+}
+
+/// A first bad commit that is verified again, after its parent in the search that found it.
+pub(super) fn verified(found: &BisectionRecord, range: &BisectRange) -> Chain {
+    let merges = found.merges.get(&range.head).map(|second| (range.head.clone(), second.clone()));
+    Chain { commits: vec![range.base.clone(), range.head.clone()], merges: merges.into_iter().collect() }
 }
 
 /// The commits of a range of a branch. `listed` are those of the branch.

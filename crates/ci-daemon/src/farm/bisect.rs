@@ -186,16 +186,16 @@ impl Farm {
         self.bisect_now = true;
     }
 
-    /// Begins to verify a first bad commit again, if no bisection is running.
+    /// Begins to verify a first bad commit again, if no bisection is running. It may have been found in a merge.
     fn next_recheck(&mut self) {
         // After a start, the branches arrive one after another.
         while self.view.complete && self.bisections.is_empty() {
             let Some(found) = self.rechecks.pop() else { return };
-            let State::Culprit { culprit, parent, .. } = found.record.state else { continue };
+            let State::Culprit { culprit, parent, .. } = found.record.state.clone() else { continue };
             let range = Some(BisectRange { base: parent, head: culprit });
-            let request = Bisect { branch: found.branch, key: found.record.test, range };
-            let id = found.record.id;
-            match self.start_bisection(&request, None, None, Some(id.clone())) {
+            let request = Bisect { branch: found.branch.clone(), key: found.record.test.clone(), range };
+            let id = &found.record.id;
+            match self.start_bisection(&request, None, None, Some(&found)) {
                 Ok(_) => tracing::info!("the result of bisection {id} is verified again"),
                 // Its commits may no longer be listed.
                 Err(error) => tracing::debug!("the result of bisection {id} is not verified again: {error}"),
@@ -208,14 +208,22 @@ impl Farm {
         request: &Bisect,
         account: Option<String>,
         file: Option<&Path>,
-        rechecks: Option<String>,
+        rechecks: Option<&BisectionRecord>,
     ) -> Result<String, BisectError> {
         let fetched = self.view.branches.get(&request.branch).ok_or(BisectError::NotConfigured)?;
         let tip = fetched.commits.first().ok_or(BisectError::NotConfigured)?;
         let job = JobRef { commit: tip.id.clone(), key: request.key.clone() };
         let input = plan::from_view::input(&self.view, HashMap::new());
         let job = plan::find_on_branch(&input, &request.branch, &job).ok_or(BisectError::NotConfigured)?;
-        let entries = self.verdicts.history(&request.branch, &request.key)?;
+        let mut entries = self.verdicts.history(&request.branch, &request.key)?;
+        for commit in request.range.iter().flat_map(|range| [&range.base, &range.head]) {
+            let job = JobRef { commit: commit.clone(), key: request.key.clone() };
+            if !entries.contains_key(commit)
+                && let Some(entry) = self.verdicts.entry(&job)
+            {
+                entries.insert(job.commit, entry);
+            }
+        }
         self.bisections.begin(&Asked {
             request,
             account,

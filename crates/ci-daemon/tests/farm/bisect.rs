@@ -2,6 +2,7 @@
 
 use belief::bisect::{State, Why};
 use model::CommitId;
+use results::bisections::BisectionRecord;
 use rustix::process::Signal;
 
 use crate::support::{Farm, until};
@@ -134,6 +135,22 @@ fn impossible_requests_are_refused() {
     }
 }
 
+/// The bisection that verifies the result of this one again, two days later.
+fn verified_again(farm: &Farm, found: &BisectionRecord) -> BisectionRecord {
+    let mut old = found.clone();
+    old.begun -= 2 * 24 * 3600;
+    results::bisections::write(&farm.path("data"), &old.record.id, &results::bisections::text(&old)).unwrap();
+    let daemon = farm.start(&["--limit", "0"]);
+    let again = || {
+        let mut records = farm.bisections().into_iter();
+        records.find(|again| again.rechecks.is_some() && again.record.state.is_final())
+    };
+    until("the verification", || again().is_some());
+    daemon.signal(Signal::TERM);
+    daemon.wait();
+    again().unwrap()
+}
+
 #[test]
 fn a_first_bad_commit_is_verified_again() {
     let (farm, _) = broken(&["own", "own", "own fail"]);
@@ -141,17 +158,7 @@ fn a_first_bad_commit_is_verified_again() {
     assert_eq!(farm.start(&["--once", "--limit", "0"]).wait(), spawn::Exit::Code(0));
     let found = farm.bisections().remove(0);
     let ran = farm.ran().len();
-    // Two days ago.
-    let mut old = found.clone();
-    old.begun -= 2 * 24 * 3600;
-    results::bisections::write(&farm.path("data"), &old.record.id, &results::bisections::text(&old)).unwrap();
-    let daemon = farm.start(&["--limit", "0"]);
-    until("the verification", || {
-        farm.bisections().iter().any(|again| again.rechecks.is_some() && again.record.state.is_final())
-    });
-    daemon.signal(Signal::TERM);
-    daemon.wait();
-    let again = farm.bisections().into_iter().find(|again| again.rechecks.is_some()).unwrap();
+    let again = verified_again(&farm, &found);
     assert_eq!((again.rechecks.as_ref(), &again.record.state), (Some(&found.record.id), &found.record.state));
     assert!(again.record.verification.as_ref().unwrap().confirmed && farm.ran().len() >= ran + 10);
     let named = results::bisections::read_named(&farm.path("data")).unwrap();
@@ -201,6 +208,10 @@ fn the_search_continues_in_a_merge_after_a_kill_and_the_revert_is_run() {
     let (runs, _) = record.all_runs();
     let ran = u32::try_from(farm.ran().len()).unwrap() - 10;
     assert!(ran - runs <= 1, "at most the run that was killed is lost: {ran} {runs}");
+    // The branch does not list the first bad commit.
+    let again = verified_again(&farm, &found);
+    assert_eq!((again.rechecks.as_ref(), &again.record.state), (Some(&record.id), &record.state));
+    assert!(again.record.verification.as_ref().unwrap().confirmed);
 }
 
 #[test]

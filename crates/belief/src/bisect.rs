@@ -188,6 +188,13 @@ impl Bisection {
         Ok(())
     }
 
+    /// Adds that the test passes at another commit with the patch of this one.
+    pub fn passes_on_other_base(&mut self, commit: &CommitId) -> Result<(), NotSuspected> {
+        let at = self.position(commit)?;
+        self.suspect_mut(at).passes_on_other_base = true;
+        Ok(())
+    }
+
     /// Adds the result of a run. A run of a commit that is not part of the bisection is refused.
     pub fn finished(&mut self, run: FinishedRun) -> Result<(), NotSuspected> {
         if run.planned.why != Why::Verification(Arm::Revert) {
@@ -249,7 +256,7 @@ impl Bisection {
 
     fn next_of_search(&self, idle_slots: usize, running: &[PlannedRun]) -> Vec<PlannedRun> {
         let mut weighted = self.posterior();
-        weighted.weigh(&self.prior(|suspect| suspect.change.weight()), self.question.no_culprit());
+        weighted.weigh(&self.prior(Suspect::weight), self.question.no_culprit());
         let build: Vec<Option<bool>> = (0..self.tallies.len()).map(|at| self.must_build(at)).collect();
         let running: Vec<usize> =
             running.iter().filter_map(|run| self.positions.get(&run.commit).copied()).collect();

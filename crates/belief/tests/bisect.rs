@@ -186,6 +186,11 @@ fn coverage_decides_where_to_look_but_not_what_is_concluded() {
     assert_eq!(bisection.probabilities(), plain.probabilities());
     let first = |bisection: &Bisection| index(&bisection.next(1, &[])[0].commit);
     assert!(first(&bisection) > first(&plain), "{} {}", first(&bisection), first(&plain));
+    // The same patch passes on another base.
+    let mut passing = Bisection::new(question(64)).unwrap();
+    (1..=40).for_each(|at| passing.passes_on_other_base(&commit(at)).unwrap());
+    assert_eq!(passing.probabilities(), plain.probabilities());
+    assert!(first(&passing) > first(&plain), "{} {}", first(&passing), first(&plain));
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod known_failures;
 mod log;
 mod missing_kernels;
 mod past_runs;
+mod patches;
 pub mod plan;
 pub mod publisher;
 mod pushes;

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use crate::bisect::repository::{self, GitAnswer};
 use crate::farm::Command;
 use crate::past_runs::PastRunsReader;
+use crate::patches::PatchRecorder;
 use crate::plan::{self, History, PlannedJob};
 use crate::requests::{self, TakenRequest};
 use crate::reserve_file::ReserveFile;
@@ -34,6 +35,7 @@ pub struct Publisher {
     listed: BTreeMap<BranchRef, Vec<CommitId>>,
     listing_problems: BTreeSet<String>,
     past_runs: PastRunsReader,
+    patches: PatchRecorder,
     /// For the answers of repositories to bisections.
     answers: mpsc::UnboundedSender<(String, GitAnswer)>,
 }
@@ -42,6 +44,7 @@ impl Publisher {
     /// Publishes through `writer`. The answers of repositories to bisections go to `answers`.
     #[must_use]
     pub fn new(writer: Writer, answers: mpsc::UnboundedSender<(String, GitAnswer)>) -> Self {
+        let patches = PatchRecorder::new(writer.clone());
         let reserve = ReserveFile::new(&writer.output_dir().join(crate::WORK));
         Self {
             writer,
@@ -49,6 +52,7 @@ impl Publisher {
             listed: BTreeMap::new(),
             listing_problems: BTreeSet::new(),
             past_runs: PastRunsReader::default(),
+            patches,
             answers,
         }
     }
@@ -100,6 +104,7 @@ impl Publisher {
                 Err(error) => tracing::error!("the listing of a branch cannot be published: {error}"),
             }
         }
+        self.patches.record(view, &listed);
         listed
     }
 

@@ -1,4 +1,5 @@
-//! Tests that wait for an idle slot, because they ran at another commit with the same code.
+//! What is known of a commit from others: tests that wait for an idle slot, because they ran at one with the same code, and the results
+//! of those with the same patch.
 
 mod common;
 
@@ -48,4 +49,31 @@ fn a_commit_has_the_verdicts_of_a_commit_with_the_same_code() {
     let filtered = common::page_text(&farm.get(&format!("/c/{}/?test=t.c", commit_id("new"))));
     assert!(filtered.contains(&second) && !filtered.contains("2 tests wait"), "{filtered}");
     assert!(!farm.get(&format!("/c/{old}/")).contains("idle slot"));
+}
+
+#[test]
+fn a_commit_has_the_counts_of_those_with_the_same_patch() {
+    let farm = Farm::with(|fixture| {
+        let [new, old, other] = ["new", "old", "other"].map(commit_id);
+        fixture.branch("kmo", "next", &[(new.clone(), "v2".to_owned())]);
+        for commit in [&new, &old] {
+            fixture.patch(commit, "0123abcd");
+        }
+        fixture.patch(&other, "4567");
+        for commit in [&old, &other] {
+            let failed = Verdict::Failed { reason: "lost".into() };
+            fixture.test(TestResult::new(commit, "t.a", Verdict::Passed, 100));
+            fixture.test(TestResult::new(commit, "t.b", failed, 100));
+        }
+    });
+    let (new, old) = (commit_id("new"), commit_id("old"));
+    let page = farm.get(&format!("/c/{new}/"));
+    let line =
+        format!("○ The same patch on another base, at {}, which is no result of this commit:", old.short());
+    let text = common::page_text(&page);
+    assert_eq!((text.matches("The same patch").count(), text.contains(&line)), (1, true), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&farm.get(&format!("/c/{new}/?format=json"))).unwrap();
+    let [row] = json["same_patch"].as_array().unwrap().as_slice() else { panic!("{json}") };
+    assert_eq!((&row["commit"], &row["counts"]["failed"]), (&old.as_str().into(), &1.into()));
+    assert!(!farm.get(&format!("/c/{}/", commit_id("other"))).contains("same patch"));
 }

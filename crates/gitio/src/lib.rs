@@ -12,6 +12,7 @@ mod error;
 mod fetch;
 mod merge;
 mod own_ref;
+mod patch_id;
 mod push;
 mod range_diff;
 mod repo;

@@ -6,7 +6,9 @@
 use std::fmt;
 
 use belief::{FailureRate, FixClaim, FixState, HostClass};
-use model::{BranchName, CommitId, Conditions, KnownFailure, Owner, Status, StatusSnapshot, UserName};
+use model::{
+    BranchName, CommitId, Conditions, Counts, KnownFailure, Owner, Status, StatusSnapshot, UserName,
+};
 use serde::{Deserialize, Serialize};
 
 mod listing;
@@ -55,6 +57,18 @@ pub struct CommitView {
     /// Tests without a verdict that wait for an idle slot: they ran at other commits whose kernels have the same code.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub same_code: Vec<SameCodeRow>,
+    /// Other commits with results and the same patch, on other bases, the newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub same_patch: Vec<SamePatchRow>,
+}
+
+/// A commit with the same patch on another base.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SamePatchRow {
+    /// The commit.
+    pub commit: CommitId,
+    /// The number of its tests with each status.
+    pub counts: Counts,
 }
 
 /// A test that waits for an idle slot.
@@ -138,6 +152,7 @@ impl CommitView {
             build: None,
             owners: Vec::new(),
             same_code: Vec::new(),
+            same_patch: Vec::new(),
         }
     }
 

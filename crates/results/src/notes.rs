@@ -29,6 +29,13 @@ pub enum Note {
         /// The same with the code of the kernel instead of its content.
         code: ExperimentKey,
     },
+    /// The patch of a commit.
+    Patch {
+        /// The commit.
+        commit: CommitId,
+        /// Its id, as of `git patch-id --stable`; `None` if the commit has none.
+        patch: Option<String>,
+    },
     /// Tests of a commit that wait for an idle slot: each ran at another commit whose kernel has the same code.
     SameCode {
         /// The commit.

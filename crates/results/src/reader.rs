@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use model::{
-    BranchName, BranchRef, CommitId, ExperimentKey, ResultKey, StatusSnapshot, TrustDomain, UserName,
+    BranchName, BranchRef, CommitId, Counts, ExperimentKey, ResultKey, StatusSnapshot, TrustDomain, UserName,
 };
 
 use crate::branch_file;
@@ -17,7 +17,7 @@ use crate::directory;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::json::ArtifactRow;
-use crate::json::SameCodeRow;
+use crate::json::{SameCodeRow, SamePatchRow};
 use crate::layout::{self, Layout, LogKind};
 use crate::logs::Log;
 use crate::notes::StoredBuild;
@@ -28,6 +28,9 @@ use crate::types::{BranchEntry, CommitResults, RecentRun, TestDuration, TestEntr
 
 /// The minimum length of an abbreviated commit id.
 pub const PREFIX_MIN: usize = 4;
+
+/// The maximum number of commits with the same patch.
+const SAME_PATCH_MAX: usize = 5;
 
 /// The maximum number of artifacts of a test.
 const ARTIFACTS_MAX: usize = 10_000;
@@ -248,6 +251,30 @@ impl Reader {
         self.database
             .query(|connection| db::inherit::same_code(connection, commit, key.as_str(), code))
             .flatten()
+    }
+
+    /// At most `most` other commits with results whose patch is that of this commit, on another base, the newest first; known for
+    /// commits with a [`Note::Patch`]. Reads the database.
+    #[must_use]
+    pub fn same_patch(&self, commit: &CommitId, most: usize) -> Vec<CommitId> {
+        self.database.query(|connection| db::patch::same(connection, commit, most)).unwrap_or_default()
+    }
+
+    /// At most `most` commits of a branch without a [`Note::Patch`], the newest first. Reads the database.
+    #[must_use]
+    pub fn unknown_patches(&self, branch: &BranchRef, most: usize) -> Vec<CommitId> {
+        self.database.query(|connection| db::patch::unknown(connection, branch, most)).unwrap_or_default()
+    }
+
+    /// The counts of the results at other commits with the patch of this commit, on other bases, the newest first. Reads the
+    /// database.
+    #[must_use]
+    pub fn same_patch_rows(&self, commit: &CommitId) -> Vec<SamePatchRow> {
+        let row = |commit: CommitId| {
+            let counts: Counts = self.commit(&commit).ok()??.entries.iter().map(TestEntry::status).collect();
+            Some(SamePatchRow { commit, counts })
+        };
+        self.same_patch(commit, SAME_PATCH_MAX).into_iter().filter_map(row).collect()
     }
 
     /// The tests of a commit that wait for an idle slot, with their status at the commit at which each ran with the same code.

@@ -177,6 +177,12 @@ impl ResultsFixture {
         self
     }
 
+    /// Records the id of the patch of a commit. It becomes durable with the next verdict.
+    pub fn patch(&self, commit: &CommitId, id: &str) -> &Self {
+        self.writer.note(Note::Patch { commit: commit.clone(), patch: Some(id.into()) }).expect("a patch");
+        self
+    }
+
     /// Records a running subtest and its log so far.
     pub fn running(&self, commit: &CommitId, key: &str, started: i64, log: &str) -> &Self {
         let key: ResultKey = key.parse().expect("a result key");

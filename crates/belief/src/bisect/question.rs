@@ -79,6 +79,8 @@ pub struct Suspect {
     pub kernel: KernelState,
     /// What it touches.
     pub change: Change,
+    /// Whether the test passes at another commit with the same patch.
+    pub passes_on_other_base: bool,
     /// The second parent, if it is a merge: the search continues there if the merge is the culprit.
     pub second_parent: Option<CommitId>,
 }
@@ -87,7 +89,18 @@ impl Suspect {
     /// A commit of which nothing is known.
     #[must_use]
     pub fn new(commit: CommitId) -> Self {
-        Self { commit, kernel: KernelState::default(), change: Change::default(), second_parent: None }
+        Self {
+            commit,
+            kernel: KernelState::default(),
+            change: Change::default(),
+            passes_on_other_base: false,
+            second_parent: None,
+        }
+    }
+
+    /// How likely it is to be the culprit. It decides where the search looks first, never what it concludes.
+    pub(super) fn weight(&self) -> f64 {
+        self.change.weight() * if self.passes_on_other_base { 0.5 } else { 1.0 }
     }
 }
 

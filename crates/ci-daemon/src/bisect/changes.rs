@@ -1,5 +1,6 @@
-//! What the suspects of a bisection change: code that the test ran, according to gcov, or nothing that is part of the build. The former
-//! are searched first, the latter last; the result does not depend on it.
+//! What is known of the suspects of a bisection: they change code that the test ran, according to gcov, or nothing that is part of the
+//! build; or the test passes with the same patch on another base. The first are searched first, the others last; the result does not
+//! depend on it.
 
 use std::collections::HashSet;
 
@@ -8,7 +9,7 @@ use coverage::Coverage;
 use gitio::{GitError, Repo};
 use kernel::closure::BuildFiles;
 use kernel::{Cache, Store};
-use model::{CommitId, KernelId, KeyParts, ResultKey};
+use model::{CommitId, KernelId, KeyParts, ResultKey, Status};
 use results::Reader;
 
 /// The name of the artifact with the coverage of a run.
@@ -17,6 +18,8 @@ const COVERAGE: &str = "coverage.info";
 const COVERAGE_BYTES: u64 = 256 << 20;
 /// The maximum number of commits that are searched for coverage.
 const COVERED_MAX: usize = 100;
+/// The maximum number of commits with the same patch that are looked at.
+const VERSIONS_MAX: usize = 5;
 /// The maximum number of kernels that are searched for the files of their build.
 const KERNELS_MAX: usize = 100;
 
@@ -33,6 +36,17 @@ pub struct Suspects {
     pub kernels: Vec<KernelId>,
 }
 
+/// What is known of a suspect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownSuspect {
+    /// The commit.
+    pub commit: CommitId,
+    /// What it changes.
+    pub change: Change,
+    /// Whether the test passes at another commit with the same patch.
+    pub passes_on_other_base: bool,
+}
+
 /// The source files of which something is known.
 #[derive(Debug, Default)]
 struct KnownFiles {
@@ -42,30 +56,36 @@ struct KnownFiles {
     build: Option<BuildFiles>,
 }
 
-/// What is known of the changes of the suspects. A commit of which nothing is known is left out.
+/// What is known of the suspects. Those of which nothing is known are left out.
 pub(super) async fn of(
     repo: &Repo,
     reader: Reader,
     suspects: Suspects,
-) -> Result<Vec<(CommitId, Change)>, GitError> {
+) -> Result<Vec<KnownSuspect>, GitError> {
     let asked = suspects.clone();
-    let known = tokio::task::spawn_blocking(move || KnownFiles::find(&reader, &asked));
-    let files = known.await.unwrap_or_default();
+    let read = move || {
+        let passes = asked.commits.iter().filter(|commit| passes_on_other_base(&reader, commit, &asked.test));
+        (KnownFiles::find(&reader, &asked), passes.cloned().collect::<HashSet<CommitId>>())
+    };
+    let (files, passes) = tokio::task::spawn_blocking(read).await.unwrap_or_default();
     let mut found = Vec::new();
-    if files.executed.is_empty() && files.build.is_none() {
-        return Ok(found);
-    }
     for commit in suspects.commits {
-        let changes = repo.commit_changes(&repo.commit(&commit)?).await?;
-        let change = Change::of(
-            changes.iter().any(|change| files.executed.contains(&change.path)),
-            files.build.as_ref().is_some_and(|build| !build.has_any(&changes)),
-        );
-        if change != Change::Unknown {
-            found.push((commit, change));
+        let change = files.change(repo, &commit).await?;
+        let passes_on_other_base = passes.contains(&commit);
+        if change != Change::Unknown || passes_on_other_base {
+            found.push(KnownSuspect { commit, change, passes_on_other_base });
         }
     }
     Ok(found)
+}
+
+/// Whether a test passes at another commit with the same patch.
+fn passes_on_other_base(reader: &Reader, commit: &CommitId, test: &ResultKey) -> bool {
+    let passes = |other: &CommitId| {
+        let entry = reader.recorded_entry(other, test).ok().flatten();
+        entry.is_some_and(|entry| entry.status() == Status::Passed)
+    };
+    reader.same_patch(commit, VERSIONS_MAX).iter().any(passes)
 }
 
 impl KnownFiles {
@@ -76,6 +96,17 @@ impl KnownFiles {
             executed: executed.into_iter().find(|files| !files.is_empty()).unwrap_or_default(),
             build: build_files(&suspects.kernels),
         }
+    }
+
+    async fn change(&self, repo: &Repo, commit: &CommitId) -> Result<Change, GitError> {
+        if self.executed.is_empty() && self.build.is_none() {
+            return Ok(Change::Unknown);
+        }
+        let changes = repo.commit_changes(&repo.commit(commit)?).await?;
+        Ok(Change::of(
+            changes.iter().any(|change| self.executed.contains(&change.path)),
+            self.build.as_ref().is_some_and(|build| !build.has_any(&changes)),
+        ))
     }
 }
 
@@ -136,7 +167,8 @@ mod tests {
         let reader = Reader::open(dir.path()).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let found = |suspects| runtime.block_on(of(&repo, reader.clone(), suspects));
-        assert_eq!(found(suspects.clone()).unwrap(), [(a, Change::Covered)]);
+        let [known] = found(suspects.clone()).unwrap().try_into().unwrap();
+        assert_eq!(known, KnownSuspect { commit: a, change: Change::Covered, passes_on_other_base: false });
         // Nothing is known of a test without coverage, and no commit is read.
         let unknown = Suspects {
             test: "fs.y.s".parse().unwrap(),

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use belief::Tally;
-use belief::bisect::{QuestionError, Rates, Record, State};
+use belief::bisect::{Change, QuestionError, Rates, Record, State};
 use gitio::CommitInfo;
 use jobkit::Outcome;
 use model::{BisectStart, BranchRef, CommitId, ResultKey, Status};
@@ -24,6 +24,7 @@ use results::TestEntry;
 use results::bisections::{self, BisectionRecord};
 use results::requests::{Bisect, BisectRange};
 
+use self::changes::KnownSuspect;
 pub use self::range::ChainError;
 use self::repository::{GitAnswer, GitQuestion};
 use self::search::Search;
@@ -233,8 +234,17 @@ impl Bisections {
         let key = running.key();
         let entry = |commit: &CommitId| bench.entry(&JobRef { commit: commit.clone(), key: key.clone() });
         running.search = match answer {
-            GitAnswer::Changes(changes) => {
-                search.set_changes(&changes);
+            GitAnswer::Changes(known) => {
+                let count =
+                    |is: fn(&KnownSuspect) -> bool| known.iter().filter(|suspect| is(suspect)).count();
+                tracing::info!(
+                    "bisection {id}: {} suspects change code that the test ran, {} change nothing in the build, with the patch of {} it \
+                     passes on another base",
+                    count(|suspect| suspect.change == Change::Covered),
+                    count(|suspect| suspect.change == Change::OutsideBuild),
+                    count(|suspect| suspect.passes_on_other_base)
+                );
+                search.set_changes(&known);
                 search
             }
             GitAnswer::Merged(None) => search.without_merged(),

@@ -3,14 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
-use belief::bisect::{Change, Revert};
+use belief::bisect::Revert;
 use gitio::{GitError, Repo};
 use model::{CommitId, NameError, RefName};
 use results::Reader;
 use tokio::task::JoinError;
 
 use super::SUSPECTS_MAX;
-use super::changes::{self, Suspects};
+use super::changes::{self, KnownSuspect, Suspects};
 use super::range::Chain;
 
 /// What a bisection asks a repository.
@@ -32,8 +32,8 @@ pub enum GitQuestion {
 /// The answer to a [`GitQuestion`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GitAnswer {
-    /// What is known of the changes of suspects.
-    Changes(Vec<(CommitId, Change)>),
+    /// What is known of suspects.
+    Changes(Vec<KnownSuspect>),
     /// The commits from oldest to newest, and the second parents of merges; `None` if there are none, or too many.
     Merged(Option<Chain>),
     /// The revert; `None` if it does not apply.

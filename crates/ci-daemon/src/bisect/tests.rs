@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use belief::bisect::{Arm, Change, Limit, Revert, Why};
+use belief::bisect::{Arm, Limit, Revert, Why};
 use model::Status;
 use results::Attempt;
 use results::requests::BisectRange;
@@ -137,7 +137,9 @@ impl<F: Fn(u32, u32) -> Attempt> SimulatedFarm<F> {
             GitQuestion::Changes(suspects) => {
                 self.asked.borrow_mut().push(suspects.clone());
                 let covered = self.covered.map(commit).filter(|at| suspects.commits.contains(at));
-                GitAnswer::Changes(covered.map(|at| (at, Change::Covered)).into_iter().collect())
+                let known =
+                    |commit| KnownSuspect { commit, change: Change::Covered, passes_on_other_base: false };
+                GitAnswer::Changes(covered.map(known).into_iter().collect())
             }
             GitQuestion::Merged(merge) => {
                 let side = self.merge.as_ref().filter(|(at, _)| commit(*at) == *merge);

@@ -5,14 +5,14 @@ use askama::Template;
 use model::{CommitId, Counts, Status};
 use regress::builds::{self, is_unbuilt};
 use regress::suspicious::{SuspiciousPass, earlier};
-use results::json::{CommitView, OwnersRow, SameCodeRow, SinceRow, SuspicionRow};
+use results::json::{CommitView, OwnersRow, SameCodeRow, SamePatchRow, SinceRow, SuspicionRow};
 use results::{BranchEntry, CommitResults, TestEntry};
 
 use super::build_lines::{self, Banner, BuildPosition};
 use super::configuration_chips::{Chip, chips_of};
 use super::eta::Estimator;
-use super::range_diff::{EarlierVersion, earlier_version};
 use super::same_code::{self, SameCodeLine};
+use super::same_patch::{self, SamePatchLine};
 use super::testlist::{
     Addresses, BranchPosition, Group, Section, first_bads, groups, groups_heading, is_known, order, sections,
     test_line,
@@ -64,7 +64,7 @@ struct CommitPage<'a> {
     /// What is being done for the commit.
     progress: String,
     note: Option<String>,
-    earlier: Option<EarlierVersion>,
+    same_patch: Vec<SamePatchLine>,
     same_code: Vec<SameCodeLine>,
     inherited: Vec<InheritedLine>,
     sections: Vec<Section>,
@@ -129,6 +129,7 @@ pub fn view(context: Context<'_>, route: &CommitRoute, format: Format) -> Result
     };
     context.store.cache_names(&results);
     let same_code = same_code_rows(context, route, &filter);
+    let same_patch = context.store.reader().same_patch_rows(&route.sha);
     let suspicious =
         place.as_ref().filter(|_| route.status.is_none() && route.page == 0).map_or_else(Vec::new, |place| {
             suspicious::of_commit(context, &filter, &results, &earlier(&place.entries, place.row))
@@ -138,13 +139,20 @@ pub fn view(context: Context<'_>, route: &CommitRoute, format: Format) -> Result
         let owners =
             OwnersRow::of_failed(&context.owners(), results.entries.iter().filter(|entry| wanted(entry)));
         let build = builds::view(&results);
-        let view = CommitView { build, owners, same_code, ..CommitView::new(&results, wanted) };
+        let view = CommitView { build, owners, same_code, same_patch, ..CommitView::new(&results, wanted) };
         let Some(place) = &place else { return context.json(&CommitView { suspicious, ..view }) };
         let authorship = place.entries[place.row].authorship.clone();
         let since = since(context, place, results.entries.iter().filter(|entry| wanted(entry)));
         return context.json(&CommitView { suspicious, authorship, since, ..view });
     }
-    render(context, route, place.as_ref(), &results, (&pattern, &filter), (&suspicious, &same_code))
+    render(
+        context,
+        route,
+        place.as_ref(),
+        &results,
+        (&pattern, &filter),
+        (&suspicious, &same_code, &same_patch),
+    )
 }
 
 /// The tests that wait for an idle slot, of those that match the filter.
@@ -276,7 +284,7 @@ fn render(
     place: Option<&BranchPosition>,
     results: &CommitResults,
     (pattern, filter): (&Filter, &Filter),
-    (suspicious, same_code): (&[SuspiciousPass], &[SameCodeRow]),
+    (suspicious, same_code, same_patch): (&[SuspiciousPass], &[SameCodeRow], &[SamePatchRow]),
 ) -> Result<Response, Problem> {
     let links = context.links();
     let at = place.map(|place| &place.at);
@@ -329,7 +337,7 @@ fn render(
         suspicious_more: suspicious.len().saturating_sub(SUSPICIOUS_MAX),
         note: note(results, &matching, (test, &progress), groups.len() > GROUPS_MAX),
         progress,
-        earlier: at.and_then(|at| before_push(context, at, results)),
+        same_patch: same_patch::lines(context, &route.sha, same_patch),
         same_code: same_code::lines(context, at, same_code),
         inherited: inherited(links, at, &matching),
         sections,
@@ -370,11 +378,6 @@ fn frame<'a>(
 fn progress(context: Context<'_>, place: &BranchPosition) -> Option<String> {
     let snapshot = context.snapshot();
     Estimator::new(context, &snapshot).progress(&place.at, &place.entries, place.row)
-}
-
-/// A commit that is not tested may have an earlier version that is.
-fn before_push(context: Context<'_>, at: &BranchRef, results: &CommitResults) -> Option<EarlierVersion> {
-    results.entries.is_empty().then(|| earlier_version(context, at, &results.commit)).flatten()
 }
 
 fn inherited(links: Links<'_>, at: Option<&BranchRef>, entries: &[&TestEntry]) -> Vec<InheritedLine> {

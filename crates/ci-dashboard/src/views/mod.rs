@@ -34,6 +34,7 @@ mod pager;
 pub mod range_diff;
 pub mod records;
 mod same_code;
+mod same_patch;
 mod sorting;
 pub mod status;
 mod suspicious;

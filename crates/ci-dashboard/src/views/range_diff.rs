@@ -9,7 +9,7 @@ use regress::CommitStatuses;
 use regress::eta::expected_slots;
 use regress::range_diff::{NamedTests, PairResults, PairRow, PushResults, RangeDiffView};
 use results::BranchEntry;
-use results::pushes::{self, COMMITS_MAX, Mark, PushedCommit, Pushes};
+use results::pushes::{self, COMMITS_MAX, Mark, Pushes};
 
 use super::{CommitLink, Context};
 use crate::http::Response;
@@ -138,31 +138,6 @@ pub(super) fn line(
     let push = pushes.pushes.first().filter(|push| context.now.saturating_sub(push.at) < SHOWN_S)?;
     let when = When::unix(push.at);
     Some((summary(&range_diff(context, at, None, entries)?), when))
-}
-
-/// A tested commit with the same patch and message as one that is not tested: its version before a force-push.
-pub(super) struct EarlierVersion {
-    pub(super) short: String,
-    pub(super) href: String,
-    pub(super) counts: Vec<CountItem>,
-}
-
-/// The earlier version of a commit of this branch.
-pub(super) fn earlier_version(
-    context: Context<'_>,
-    at: &BranchRef,
-    commit: &CommitId,
-) -> Option<EarlierVersion> {
-    let pushes = read(context, at)?;
-    let mut pairs = pushes.pushes.iter().flat_map(|push| &push.pairs);
-    let is_it = |pair: &&PushedCommit| pair.mark == Mark::Kept && pair.new.as_ref() == Some(commit);
-    let old = pairs.find(is_it)?.old.as_ref()?;
-    let statuses = context.store.statuses(old)?;
-    Some(EarlierVersion {
-        short: old.short().into(),
-        href: context.links().commit(None, old.as_str()),
-        counts: count_items(&statuses.statuses.iter().copied().collect()),
-    })
 }
 
 /// `17 of 20 commits kept their results, 3 to run, about 4 min`.

@@ -16,7 +16,7 @@ use regress::suspicious::{Columns, PASSES_READ, Source};
 use regress::{CommitStatuses, Names};
 use results::bisections::BisectionRecords;
 use results::claims::ClaimRecords;
-use results::json::{ArtifactRow, BuildRow, FlakyRow, OwnersRow, SameCodeRow};
+use results::json::{ArtifactRow, BuildRow, FlakyRow, OwnersRow, SameCodeRow, SamePatchRow};
 use results::requests::{self, RequestKind, RequestState};
 use results::{
     BranchEntry, CommitResults, HistoryEntry, LogKind, Reader, RecentRun, Resolved, Statuses, TestDuration,
@@ -159,6 +159,10 @@ impl Backend for Local {
 
     fn owners(&self, results: &CommitResults) -> Result<Vec<OwnersRow>, Problem> {
         Ok(OwnersRow::of_failed(&self.reader.owners()?, &results.entries))
+    }
+
+    fn same_patch(&self, commit: &CommitId) -> Result<Vec<SamePatchRow>, Problem> {
+        Ok(self.reader.same_patch_rows(commit))
     }
 
     fn same_code(&self, commit: &CommitId) -> Result<Vec<SameCodeRow>, Problem> {

@@ -16,7 +16,9 @@ use regress::range_diff::RangeDiffView;
 use regress::suspicious::Source;
 use results::bisections::BisectionRecords;
 use results::claims::ClaimRecords;
-use results::json::{ArtifactRow, BuildRow, FlakyRow, OwnersRow, SameCodeRow, SinceRow, SuspicionRow};
+use results::json::{
+    ArtifactRow, BuildRow, FlakyRow, OwnersRow, SameCodeRow, SamePatchRow, SinceRow, SuspicionRow,
+};
 use results::requests::{RequestKind, RequestState};
 use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, Resolved};
 
@@ -115,6 +117,9 @@ pub trait Backend: Debug + Send + Sync {
         let _ = (at, commit);
         Ok(None)
     }
+
+    /// Other commits with results and the patch of this commit, on other bases.
+    fn same_patch(&self, commit: &CommitId) -> Result<Vec<SamePatchRow>, Problem>;
 
     /// The tests of a commit that wait for an idle slot, because they ran at another commit whose kernel has the same code.
     fn same_code(&self, commit: &CommitId) -> Result<Vec<SameCodeRow>, Problem>;

@@ -5,7 +5,9 @@ use std::io::{self, Write};
 
 use model::{CommitId, Counts, Owner, Status};
 use regress::builds;
-use results::json::{BuildRow, CommitView, FailedKernelRow, OwnersRow, SameCodeRow, SinceRow, SuspicionRow};
+use results::json::{
+    BuildRow, CommitView, FailedKernelRow, OwnersRow, SameCodeRow, SamePatchRow, SinceRow, SuspicionRow,
+};
 use results::{Authorship, CommitResults, TestEntry};
 use stdio::terminal;
 
@@ -39,6 +41,7 @@ pub struct Show {
     folded: Option<BuildRow>,
     /// Tests that wait for an idle slot.
     same_code: Vec<SameCodeRow>,
+    same_patch: Vec<SamePatchRow>,
 }
 
 /// Reads a commit. `failed`: only tests that failed or failed to run; `test`: only tests with a matching name; `configuration`: only
@@ -66,6 +69,7 @@ pub fn run(
     let since = since::of_commit(context, at.as_ref(), &results)?;
     let command = since::command(context, &results);
     let mut same_code = if failed { Vec::new() } else { context.backend.same_code(&results.commit)? };
+    let same_patch = context.backend.same_patch(&results.commit)?;
     same_code.retain(|row| wanted.matches(&row.name));
     let is_red = results.entries.iter().any(|entry| is_failure(entry.status()));
     let owners = if is_red { context.backend.owners(&results)? } else { Vec::new() };
@@ -73,7 +77,20 @@ pub fn run(
     // Of the kernels that do not build, those of the selected tests.
     let folded = if test.is_none() { builds::view(&results) } else { None };
     let now = context.now;
-    Ok(Show { results, authorship, now, all, suspicious, command, since, owners, build, same_code, folded })
+    Ok(Show {
+        results,
+        authorship,
+        now,
+        all,
+        suspicious,
+        command,
+        since,
+        owners,
+        build,
+        same_code,
+        same_patch,
+        folded,
+    })
 }
 
 /// The owners of the tests that are shown.
@@ -120,6 +137,7 @@ impl Answer for Show {
             build: self.build.clone(),
             owners: self.owners.clone(),
             same_code: self.same_code.clone(),
+            same_patch: self.same_patch.clone(),
             ..CommitView::new(&self.results, |_| true)
         })
     }
@@ -147,6 +165,10 @@ impl Answer for Show {
             let tests = if tests == 1 { "1 test".into() } else { format!("{tests} tests") };
             let source = text::paint(text::COMMIT, source.short());
             writeln!(out, "{tests} ran as {source}, with the same kernel and tests")?;
+        }
+        for SamePatchRow { commit, counts } in &self.same_patch {
+            let (other, counts) = (text::paint(text::COMMIT, commit.short()), text::counts(counts));
+            writeln!(out, "the same patch on another base, at {other}: {counts}")?;
         }
         self.write_same_code(out)?;
         since::write(&self.since, self.now, out)?;

@@ -367,6 +367,7 @@ impl Batch<'_> {
         self.run(&format!("DELETE FROM experiment WHERE commit_ = ?1 AND key IN {keys}"), [id])?;
         self.ids.experiments.retain(|(commit, _)| *commit != id);
         self.remove_code_of(id)?;
+        self.run("DELETE FROM patch WHERE commit_ = ?1", [id])?;
         self.run("DELETE FROM attempt WHERE commit_ = ?1", [id])?;
         self.run("DELETE FROM facet WHERE commit_ = ?1", [id])?;
         self.run("DELETE FROM file WHERE commit_ = ?1", [id])?;

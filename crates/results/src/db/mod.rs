@@ -17,6 +17,7 @@ pub mod inherit;
 mod log;
 mod notes;
 pub mod past;
+pub mod patch;
 mod query;
 mod read;
 pub mod recent;
@@ -43,9 +44,9 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 
 /// The version of the schema, in `user_version`.
-const VERSION: i64 = 11;
+const VERSION: i64 = 12;
 /// Entry N is the step from version N to N + 1.
-const MIGRATIONS: [&str; 11] = [
+const MIGRATIONS: [&str; 12] = [
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
@@ -57,6 +58,7 @@ const MIGRATIONS: [&str; 11] = [
     include_str!("schema/9.sql"),
     include_str!("schema/10.sql"),
     include_str!("schema/11.sql"),
+    include_str!("schema/12.sql"),
 ];
 const VIEWS: &str = include_str!("schema/views.sql");
 /// `application_id`: "ktst".

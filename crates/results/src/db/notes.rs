@@ -18,6 +18,7 @@ impl Batch<'_> {
             Note::Request(request) => self.request(request),
             Note::RequestEnded { file, at, end } => self.request_ended(file, *at, end),
             Note::Code { experiment, code } => self.code(*experiment, *code),
+            Note::Patch { commit, patch } => self.patch(commit, patch.as_deref()),
             Note::SameCode { commit, tests } => self.same_code(commit, tests),
         }
     }

@@ -1,13 +1,13 @@
 //! What a search asks the repository: what the suspects change; after a result the commits of a merge, and the newest commit without the
 //! first bad one.
 
-use belief::bisect::{Change, QuestionError, Revert, State, Suspect};
+use belief::bisect::{QuestionError, Revert, State, Suspect};
 use model::{BranchRef, CommitId};
 use results::TestEntry;
 use results::bisections::{BisectionRecord, OUTER_MAX};
 
 use super::super::CHANGES_MAX;
-use super::super::changes::Suspects;
+use super::super::changes::{KnownSuspect, Suspects};
 use super::super::range::Chain;
 use super::super::repository::GitQuestion;
 use super::{Kernel, Search, does_not_build, ended, expect_listed, finished};
@@ -44,11 +44,14 @@ impl Search {
         })
     }
 
-    /// Sets what the suspects change.
-    pub(in super::super) fn set_changes(&mut self, changes: &[(CommitId, Change)]) {
+    /// Sets what is known of the suspects.
+    pub(in super::super) fn set_changes(&mut self, known: &[KnownSuspect]) {
         self.knows_changes = true;
-        for (commit, change) in changes {
+        for KnownSuspect { commit, change, passes_on_other_base } in known {
             expect_listed(self.bisection.changes(commit, *change));
+            if *passes_on_other_base {
+                expect_listed(self.bisection.passes_on_other_base(commit));
+            }
         }
     }
 

@@ -19,8 +19,8 @@ use results::bisections::BisectionRecords;
 use results::claims::ClaimRecords;
 use results::codec::{Aligned, decode_commit};
 use results::json::{
-    ArtifactRow, BuildRow, CommitRow, CommitView, FlakyRow, HistoryRow, OwnersRow, SameCodeRow, SinceRow,
-    SuspicionRow, TestView, UserView,
+    ArtifactRow, BuildRow, CommitRow, CommitView, FlakyRow, HistoryRow, OwnersRow, SameCodeRow, SamePatchRow,
+    SinceRow, SuspicionRow, TestView, UserView,
 };
 use results::requests::{self, RequestKind, RequestState};
 use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, PREFIX_MIN, Resolved, layout};
@@ -367,6 +367,11 @@ impl Backend for Remote {
         };
         let url = self.http.view(&[("compare", &format!("{base}..{commit}"))]);
         Ok(self.json::<CompareView>(&url).ok().flatten().map(|view| view.suspicious))
+    }
+
+    fn same_patch(&self, commit: &CommitId) -> Result<Vec<SamePatchRow>, Problem> {
+        let url = self.http.view(&[("commit", commit.as_str())]);
+        Ok(self.json::<CommitView>(&url).ok().flatten().map(|view| view.same_patch).unwrap_or_default())
     }
 
     fn same_code(&self, commit: &CommitId) -> Result<Vec<SameCodeRow>, Problem> {

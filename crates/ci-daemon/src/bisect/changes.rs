@@ -30,7 +30,7 @@ pub struct Suspects {
     pub commits: Vec<CommitId>,
     /// The test that fails.
     pub test: ResultKey,
-    /// The commits where it may have run, the newest first.
+    /// The commits where it may have run, the newest first; in a merge, those outside of it follow.
     pub ran_at: Vec<CommitId>,
     /// Kernels of these commits, the newest first.
     pub kernels: Vec<KernelId>,

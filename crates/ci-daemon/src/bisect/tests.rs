@@ -549,6 +549,10 @@ fn the_search_continues_in_the_commits_of_a_merge() {
     let attempts: u32 = (0..=HEAD).chain(101..=105).map(|at| farm.runs(at)).sum();
     assert_eq!(record.all_runs().0 + 2, attempts, "each attempt is counted once");
     let known = |at| record.steps.iter().any(|step| step.why == Why::Known && step.commit == commit(at));
+    // In the merge, coverage of any commit of the range counts.
+    let asked = farm.asked.take();
+    let inner = asked.iter().find(|suspects| suspects.commits[0] == commit(101)).unwrap();
+    assert!(inner.ran_at.ends_with(&[commit(1), commit(0)]) && inner.ran_at[0] == commit(9), "{inner:?}");
     assert!(known(9) && is_readable(&end));
 }
 

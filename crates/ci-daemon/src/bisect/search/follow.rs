@@ -39,7 +39,14 @@ impl Search {
         is_wanted.then(|| Suspects {
             commits: commits.to_vec(),
             test: self.record.record.test.clone(),
-            ran_at: self.record.commits.iter().rev().cloned().collect(),
+            ran_at: self
+                .record
+                .commits
+                .iter()
+                .rev()
+                .chain(self.record.outer_commits.iter().rev())
+                .cloned()
+                .collect(),
             kernels: self.kernels.iter().rev().filter_map(|kernel| kernel.stored.clone()).collect(),
         })
     }

@@ -461,32 +461,14 @@ fn without_wall(mut record: BisectionRecord) -> BisectionRecord {
 
 /// The record of a bisection that has not begun.
 fn record(asked: &Asked<'_>) -> Result<BisectionRecord, BisectError> {
-    let Asked { request, job, listed, entries, .. } = asked;
+    let Asked { request, job, entries, .. } = asked;
     if job.unit.kernel.is_some() && job.repo.is_linux() {
         return Err(BisectError::StoreKernel);
     }
     if job.bisect == BisectStart::Off {
         return Err(BisectError::Off);
     }
-    let status = |commit: &CommitId| entries.get(commit).map(TestEntry::status);
-    let range = match &request.range {
-        Some(range) => range.clone(),
-        None => range::newest(listed, status)?,
-    };
-    let chain = match asked.rechecks {
-        Some(found) => range::verified(found, &range),
-        None => range::chain(listed, &range)?,
-    };
-    if chain.commits.len() > SUSPECTS_MAX {
-        return Err(BisectError::TooMany(chain.commits.len() - 1));
-    }
-    let signature = match asked.rechecks {
-        Some(found) => found.record.signature.clone(),
-        None => entries
-            .get(&range.head)
-            .and_then(newest_failure)
-            .ok_or_else(|| BisectError::NoFailure(range.head.clone()))?,
-    };
+    let (range, chain, signature) = searched(asked)?;
     let earlier = earlier(asked, &range.base, &signature);
     let none = Tally::default();
     Ok(BisectionRecord {
@@ -527,6 +509,31 @@ fn record(asked: &Asked<'_>) -> Result<BisectionRecord, BisectError> {
         given_up: BTreeMap::new(),
         pending: Vec::new(),
     })
+}
+
+/// The range, its commits, and the failure.
+fn searched(asked: &Asked<'_>) -> Result<(BisectRange, range::Chain, belief::Signature), BisectError> {
+    let Asked { request, listed, entries, .. } = asked;
+    let status = |commit: &CommitId| entries.get(commit).map(TestEntry::status);
+    let range = match &request.range {
+        Some(range) => range.clone(),
+        None => range::newest(listed, status)?,
+    };
+    let chain = match asked.rechecks {
+        Some(found) => range::verified(found, &range),
+        None => range::chain(listed, &range)?,
+    };
+    if chain.commits.len() > SUSPECTS_MAX {
+        return Err(BisectError::TooMany(chain.commits.len() - 1));
+    }
+    let signature = match asked.rechecks {
+        Some(found) => found.record.signature.clone(),
+        None => entries
+            .get(&range.head)
+            .and_then(newest_failure)
+            .ok_or_else(|| BisectError::NoFailure(range.head.clone()))?,
+    };
+    Ok((range, chain, signature))
 }
 
 /// The attempts at commits before the base, with failures of this signature.

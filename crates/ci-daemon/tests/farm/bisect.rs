@@ -139,7 +139,8 @@ fn impossible_requests_are_refused() {
 fn verified_again(farm: &Farm, found: &BisectionRecord) -> BisectionRecord {
     let mut old = found.clone();
     old.begun -= 2 * 24 * 3600;
-    results::bisections::write(&farm.path("data"), &old.record.id, &results::bisections::text(&old)).unwrap();
+    results::bisections::write(&farm.path("data"), &old.record.id, &results::bisections::text(&old))
+        .expect("a record is written");
     let daemon = farm.start(&["--limit", "0"]);
     let again = || {
         let mut records = farm.bisections().into_iter();
@@ -148,7 +149,7 @@ fn verified_again(farm: &Farm, found: &BisectionRecord) -> BisectionRecord {
     until("the verification", || again().is_some());
     daemon.signal(Signal::TERM);
     daemon.wait();
-    again().unwrap()
+    again().expect("the verification")
 }
 
 #[test]

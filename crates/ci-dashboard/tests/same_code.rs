@@ -71,6 +71,7 @@ fn a_commit_has_the_counts_of_those_with_the_same_patch() {
     let line =
         format!("○ The same patch on another base, at {}, which is no result of this commit:", old.short());
     let text = common::page_text(&page);
+    assert!(text.contains("This commit is not tested yet."), "{text}");
     assert_eq!((text.matches("The same patch").count(), text.contains(&line)), (1, true), "{text}");
     let json: serde_json::Value = serde_json::from_str(&farm.get(&format!("/c/{new}/?format=json"))).unwrap();
     let [row] = json["same_patch"].as_array().unwrap().as_slice() else { panic!("{json}") };

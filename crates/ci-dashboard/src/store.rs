@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use model::{CommitId, ResultKey};
 use regress::branch_history::BranchHistory;
-use regress::builds::{BuildHistory, CommitBuilds};
+use regress::builds::{BuildHistory, CommitBuilds, KernelCache};
 use regress::{CommitStatuses, Names};
 use results::json::BranchTipRow;
 use results::layout::Layout;
@@ -37,6 +37,8 @@ struct Cache {
     builds: HashMap<CommitId, (Stamp, Arc<CommitBuilds>)>,
     /// Sets of names by their hash: most commits have the same tests as their neighbors.
     names: HashMap<u64, Names>,
+    /// The kernels of sets of names.
+    kernels: KernelCache,
     /// The newest commit with results of each branch.
     tips: HashMap<BranchRef, (Stamp, Option<CommitId>)>,
 }
@@ -164,7 +166,8 @@ impl Store {
         let columns = self.statuses(commit)?;
         let entry = |key: &model::ResultKey| self.reader.entry(commit, key).ok()?;
         let all = || self.reader.commit(commit).ok()?;
-        let builds = Arc::new(CommitBuilds::of_columns(&columns, entry, all));
+        let kernels = self.cache().kernels.of(&columns.names);
+        let builds = Arc::new(CommitBuilds::of_columns(&columns, &kernels, entry, all));
         if let Some(stamp) = stamp {
             let mut cache = self.cache();
             if cache.builds.len() >= COMMITS_MAX {

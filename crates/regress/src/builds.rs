@@ -3,10 +3,10 @@
 //! A commit that does not build is one failure of the build, not a failure of each test: its tests have no verdict about the code.
 //! The kernels of a commit are known from its tests: their keys name the kernel, their reasons the error.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use model::{BuiltKernel, CommitId, Counts, ResultKey, Status, build_error};
+use model::{BuiltKernel, CommitId, Counts, ResultKey, Status, TestConfiguration, build_error};
 use results::json::{BuildRow, FailedKernelRow};
 use results::{BranchEntry, CommitResults, TestEntry};
 
@@ -44,19 +44,79 @@ pub struct BuildFailure {
     pub test: String,
 }
 
+/// The kernels of tests.
+#[derive(Debug, Default)]
+pub struct TestKernels {
+    kernels: Vec<BuiltKernel>,
+    /// The kernel of each test; `None` for one of the store.
+    of_tests: Vec<Option<u32>>,
+}
+
+impl TestKernels {
+    /// The kernels of the tests with these keys.
+    pub fn new<'a>(keys: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut known: HashMap<&str, Option<u32>> = HashMap::new();
+        let mut numbers: HashMap<BuiltKernel, u32> = HashMap::new();
+        let mut kernels = Vec::new();
+        let of_key = |key: &'a str| {
+            *known.entry(TestConfiguration::of_key(key).as_str()).or_insert_with(|| {
+                let kernel = BuiltKernel::of_key(key)?;
+                let next = u32::try_from(kernels.len()).ok()?;
+                let number = *numbers.entry(kernel.clone()).or_insert(next);
+                if number == next {
+                    kernels.push(kernel);
+                }
+                Some(number)
+            })
+        };
+        let of_tests = keys.into_iter().map(of_key).collect();
+        Self { kernels, of_tests }
+    }
+}
+
+/// The kernels of lists of tests. Most commits have the list of their neighbors.
+#[derive(Debug, Default)]
+pub struct KernelCache(Vec<(Names, Arc<TestKernels>)>);
+
+impl KernelCache {
+    /// The maximum number of lists.
+    const MAX: usize = 16;
+
+    /// The kernels of the tests with these names.
+    pub fn of(&mut self, names: &Names) -> Arc<TestKernels> {
+        if let Some((_, found)) = self.0.iter().find(|(known, _)| Arc::ptr_eq(known, names)) {
+            return Arc::clone(found);
+        }
+        let found = Arc::new(TestKernels::new(names.iter().map(|name| &**name)));
+        self.0.truncate(Self::MAX - 1);
+        self.0.insert(0, (Arc::clone(names), Arc::clone(&found)));
+        found
+    }
+}
+
 impl CommitBuilds {
     /// The builds of a commit with these tests. `reason` is called for those that failed to run.
     pub fn new<'a>(
         tests: impl IntoIterator<Item = (&'a str, Status)>,
+        reason: impl FnMut(&str) -> Option<String>,
+    ) -> Self {
+        let tests: Vec<(&str, Status)> = tests.into_iter().collect();
+        let kernels = TestKernels::new(tests.iter().map(|(key, _)| *key));
+        Self::of_kernels(&kernels, tests, reason)
+    }
+
+    fn of_kernels<'a>(
+        kernels: &TestKernels,
+        tests: impl IntoIterator<Item = (&'a str, Status)>,
         mut reason: impl FnMut(&str) -> Option<String>,
     ) -> Self {
         let mut builds = Self::default();
-        for (key, status) in tests {
+        let mut of_kernels = vec![KernelBuild::default(); kernels.kernels.len()];
+        for ((key, status), kernel) in tests.into_iter().zip(&kernels.of_tests) {
             // A running test has its kernel.
             let runs = status.is_judged() || status == Status::InProgress;
             builds.has_run |= runs;
-            let Some(kernel) = BuiltKernel::of_key(key) else { continue };
-            let build = builds.kernels.entry(kernel).or_default();
+            let Some(build) = kernel.and_then(|kernel| of_kernels.get_mut(kernel as usize)) else { continue };
             build.tests += 1;
             build.has_run |= runs;
             if status != Status::FailedToRun {
@@ -67,19 +127,21 @@ impl CommitBuilds {
             let first = || BuildFailure { error: error.to_owned(), tests: 0, test: key.to_owned() };
             build.failure.get_or_insert_with(first).tests += 1;
         }
+        builds.kernels = kernels.kernels.iter().cloned().zip(of_kernels).collect();
         builds
     }
 
     /// The same from columns. `entry` reads one test, `all` reads the whole commit; the cheaper one is called.
     pub fn of_columns(
         columns: &CommitStatuses,
+        kernels: &TestKernels,
         entry: impl Fn(&ResultKey) -> Option<TestEntry>,
         all: impl FnOnce() -> Option<CommitResults>,
     ) -> Self {
         let failed = columns.statuses.iter().filter(|status| **status == Status::FailedToRun).count();
         let results = if failed > READ_MAX { all() } else { None };
         let tests = columns.names.iter().zip(columns.statuses.iter());
-        Self::new(tests.map(|(name, status)| (&**name, *status)), |key| match &results {
+        Self::of_kernels(kernels, tests.map(|(name, status)| (&**name, *status)), |key| match &results {
             Some(results) => reason(results, key),
             None if failed > READ_MAX => None,
             None => entry(&key.parse().ok()?)?.decisive.reason,

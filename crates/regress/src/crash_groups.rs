@@ -7,13 +7,12 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 use model::{CommitId, ResultKey, Status};
 use results::{BranchEntry, CrashEntry, TestEntry};
 
 use crate::branch_history::BranchHistory;
-use crate::{CommitStatuses, Names};
+use crate::{CommitStatuses, Lookup};
 
 /// The maximum number of stretches of failures that are read.
 const STRETCHES_MAX: usize = 2000;
@@ -166,19 +165,10 @@ pub fn of_table(
     let rows: HashMap<&CommitId, usize> =
         entries.iter().enumerate().map(|(row, entry)| (&entry.commit, row)).collect();
     let mut known: HashMap<usize, Option<CommitStatuses>> = HashMap::new();
-    let mut sets: Vec<(Names, bool)> = Vec::new();
+    let mut lookup = Lookup::default();
     let status = |row: usize, test: &str| {
         let read = || (entries[row].counts.total() > 0).then(|| statuses(&entries[row].commit)).flatten();
-        let found = known.entry(row).or_insert_with(read).as_ref()?;
-        let is_sorted = match sets.iter().rev().find(|(names, _)| Arc::ptr_eq(names, &found.names)) {
-            Some((_, is_sorted)) => *is_sorted,
-            None => {
-                let is_sorted = found.names.is_sorted();
-                sets.push((Arc::clone(&found.names), is_sorted));
-                is_sorted
-            }
-        };
-        if is_sorted { found.get_sorted(test) } else { found.get(test) }
+        lookup.get(known.entry(row).or_insert_with(read).as_ref()?, test)
     };
     let decisive = table.into_iter().filter(|crash| crash.decisive);
     let found: Vec<(usize, CrashEntry)> =
@@ -219,10 +209,13 @@ fn add(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use model::Status::{Failed, Flaky, InProgress, NotRun, Passed};
     use proptest::prelude::{prop_assert_eq, proptest};
 
     use super::*;
+    use crate::Names;
 
     fn history(rows: &[&[Status]]) -> BranchHistory {
         let tests = rows.first().map_or(0, |row| row.len());

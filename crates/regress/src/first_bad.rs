@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use model::{Counts, Status};
 use results::BranchEntry;
 
-use crate::CommitStatuses;
+use crate::{CommitStatuses, Lookup};
 
 /// A stretch of commits at which a test fails, without a pass in between. Rows are numbered from the newest commit,
 /// which is row 0.
@@ -110,11 +110,12 @@ pub fn first_bad<'a>(
     };
     let mut open: Vec<(&str, Search)> = failing.iter().map(begin).collect();
     let mut older = older.into_iter().zip(1..);
+    let mut lookup = Lookup::default();
     while !open.is_empty() {
         let Some((commit, row)) = older.next() else { break };
         let Some(commit) = commit else { continue };
         open.retain_mut(|(name, search)| {
-            let stretch = commit.get(name).and_then(|status| search.step(row, status));
+            let stretch = lookup.get(&commit, name).and_then(|status| search.step(row, status));
             found.extend(stretch.map(|stretch| (*name, stretch)));
             stretch.is_none()
         });

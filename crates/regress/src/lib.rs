@@ -21,4 +21,4 @@ mod statuses;
 pub mod suspicious;
 
 pub use control::controls;
-pub use statuses::{CommitStatuses, Names};
+pub use statuses::{CommitStatuses, Lookup, Names};

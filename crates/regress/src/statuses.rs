@@ -28,9 +28,28 @@ impl CommitStatuses {
     }
 
     /// The status of a test if the names are sorted.
-    #[must_use]
-    pub fn get_sorted(&self, name: &str) -> Option<Status> {
+    fn get_sorted(&self, name: &str) -> Option<Status> {
         let at = self.names.binary_search_by(|other| (**other).cmp(name)).ok()?;
         self.statuses.get(at).copied()
+    }
+}
+
+/// Looks up tests at many commits. A test that a commit does not have costs no more than one that it has, if the names are sorted.
+#[derive(Debug, Default)]
+pub struct Lookup {
+    /// Whether these names are sorted.
+    sets: Vec<(Names, bool)>,
+}
+
+impl Lookup {
+    /// The status of a test at a commit.
+    pub fn get(&mut self, commit: &CommitStatuses, name: &str) -> Option<Status> {
+        let known = self.sets.iter().rev().find(|(names, _)| Arc::ptr_eq(names, &commit.names));
+        let is_sorted = known.map(|(_, is_sorted)| *is_sorted).unwrap_or_else(|| {
+            let is_sorted = commit.names.is_sorted();
+            self.sets.push((Arc::clone(&commit.names), is_sorted));
+            is_sorted
+        });
+        if is_sorted { commit.get_sorted(name) } else { commit.get(name) }
     }
 }

@@ -202,6 +202,10 @@ pub struct CompareRoute {
     pub head: String,
     /// `test=REGEX`.
     pub test: Option<String>,
+    /// `kind=FIELD`: only one kind of changes.
+    pub kind: Option<String>,
+    /// `page=N`, from 0, of one kind.
+    pub page: usize,
 }
 
 /// What a matrix is of.
@@ -226,6 +230,8 @@ pub struct CommitRoute {
     pub config: Option<String>,
     /// `status=FIELD`.
     pub status: Option<Status>,
+    /// `reason=TEXT`: only tests with this reason, as the page has it.
+    pub reason: Option<String>,
     /// `page=N`, from 0.
     pub page: usize,
 }

@@ -174,6 +174,8 @@ impl Query {
             base: base.trim().into(),
             head: head.trim().into(),
             test: self.given("test"),
+            kind: self.given("kind"),
+            page: self.page()?,
         })
     }
 
@@ -192,6 +194,7 @@ impl Query {
             at: self.branch()?,
             test: self.given("test"),
             status: self.value(&STATUS)?,
+            reason: self.given("reason"),
             config: self.given("config"),
             page: self.page()?,
         }))

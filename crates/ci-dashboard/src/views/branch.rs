@@ -33,7 +33,7 @@ use crate::route::{BranchRef, Format};
 /// The maximum length of a reason, in bytes.
 const REASON_MAX: usize = 200;
 /// The maximum number of broken or fixed tests listed for a commit.
-const NAMED_MAX: usize = 4;
+const NAMED_MAX: usize = 3;
 
 #[derive(Template)]
 #[template(path = "branch.html")]

@@ -1,5 +1,5 @@
 //! The page of a commit: its message and its tests, failures first. If there are many tests, those that passed are
-//! grouped by test file. The JSON view has all tests.
+//! counted by test file. The JSON view has all tests.
 
 use askama::Template;
 use model::{CommitId, Counts, Status};
@@ -9,12 +9,14 @@ use results::json::{CommitView, OwnersRow, SameCodeRow, SamePatchRow, SinceRow, 
 use results::{BranchEntry, CommitResults, TestEntry};
 
 use super::build_lines::{self, Banner, BuildPosition};
+use super::commit_list::{Item, Listing};
 use super::configuration_chips::{Chip, chips_of};
 use super::eta::Estimator;
+use super::pager::Pager;
 use super::same_code::{self, SameCodeLine};
 use super::same_patch::{self, SamePatchLine};
 use super::testlist::{
-    Addresses, BranchPosition, Group, Section, first_bads, groups, groups_heading, is_known, order, sections,
+    Addresses, BranchPosition, Group, Section, first_bads, groups, groups_heading, has_reason, sections,
     test_line,
 };
 use super::{CommitLink, Context, coverage, suspicious};
@@ -24,10 +26,8 @@ use crate::page::{Crumb, Page, Plural as _, Symbol as _, Took, When, cut, subjec
 use crate::problem::Problem;
 use crate::route::{BranchRef, CommitRoute, Format, Links};
 
-/// The maximum number of tests on a page.
-const ROWS_MAX: usize = 250;
 /// The maximum number of test files on a page.
-const GROUPS_MAX: usize = 200;
+const GROUPS_MAX: usize = 30;
 /// The maximum number of suspicious passes on a page.
 const SUSPICIOUS_MAX: usize = 20;
 /// The maximum number of bytes of a message that are shown.
@@ -70,9 +70,11 @@ struct CommitPage<'a> {
     sections: Vec<Section>,
     groups_heading: String,
     groups: Vec<Group>,
-    newer_page: Option<String>,
-    older_page: Option<String>,
-    page_words: String,
+    groups_more: usize,
+    /// The reason of all tests on the page, if it is selected, and the page without it.
+    reason: &'a str,
+    all_reasons_href: String,
+    pager: Pager,
     command: String,
 }
 
@@ -125,7 +127,7 @@ pub fn view(context: Context<'_>, route: &CommitRoute, format: Format) -> Result
     let names = results.entries.iter().map(|entry| entry.key.as_str());
     let filter = pattern.clone().in_configurations(route.config.as_deref(), names)?;
     let wanted = |entry: &TestEntry| {
-        route.status.is_none_or(|status| entry.status() == status) && filter.matches(entry.key.as_str())
+        route.status.is_none_or(|status| entry.status() == status) && is_selected(route, &filter, entry)
     };
     context.store.cache_names(&results);
     let same_code = same_code_rows(context, route, &filter);
@@ -153,6 +155,12 @@ pub fn view(context: Context<'_>, route: &CommitRoute, format: Format) -> Result
         (&pattern, &filter),
         (&suspicious, &same_code, &same_patch),
     )
+}
+
+/// Whether the filter and the selected reason match a test.
+fn is_selected(route: &CommitRoute, filter: &Filter, entry: &TestEntry) -> bool {
+    filter.matches(entry.key.as_str())
+        && route.reason.as_deref().is_none_or(|reason| has_reason(entry, reason))
 }
 
 /// The tests that wait for an idle slot, of those that match the filter.
@@ -218,27 +226,6 @@ pub(super) fn place(
     Ok(None)
 }
 
-/// The tests with the selected status, most urgent first. Without a selection, passing and skipped tests of a long list
-/// are returned separately, to be collapsed.
-fn listed_and_folded<'a>(
-    route: &CommitRoute,
-    matching: &[&'a TestEntry],
-) -> (Vec<&'a TestEntry>, Vec<&'a TestEntry>) {
-    // Tests of a kernel that does not build are one line, unless they are selected.
-    let is_chosen = |entry: &&TestEntry| match route.status {
-        Some(status) => entry.status() == status,
-        None => !is_unbuilt(entry),
-    };
-    let mut chosen: Vec<&TestEntry> = matching.iter().copied().filter(is_chosen).collect();
-    chosen.sort_by_key(|entry| order(entry));
-    if route.status.is_some() || chosen.len() <= ROWS_MAX {
-        return (chosen, Vec::new());
-    }
-    let quiet =
-        |entry: &TestEntry| matches!(entry.status(), Status::Passed | Status::NotRun) && !is_known(entry);
-    chosen.into_iter().partition(|entry| !quiet(entry))
-}
-
 /// The address of the comparison with the parent; empty if either commit is untested.
 fn compare_href(
     links: Links<'_>,
@@ -262,9 +249,10 @@ fn coverage_href(context: Context<'_>, route: &CommitRoute, results: &CommitResu
     }
 }
 
-fn failing_command(context: Context<'_>, route: &CommitRoute, shown: &[&TestEntry]) -> String {
-    shown
+fn failing_command(context: Context<'_>, route: &CommitRoute, items: &[Item<'_>]) -> String {
+    items
         .iter()
+        .map(Item::first)
         .find(|entry| entry.status() == Status::Failed)
         .and_then(|entry| context.tests.command(&route.sha, entry.key.as_str()))
         .unwrap_or_default()
@@ -298,16 +286,15 @@ fn render(
 
     // The tests that match the filter. The tabs count them, and the status selects among them.
     let matching: Vec<&TestEntry> =
-        results.entries.iter().filter(|entry| filter.matches(entry.key.as_str())).collect();
+        results.entries.iter().filter(|entry| is_selected(route, filter, entry)).collect();
     let counts: Counts = matching.iter().map(|entry| entry.status()).collect();
-    let (listed, folded_rows) = listed_and_folded(route, &matching);
-    let pages = listed.len().div_ceil(ROWS_MAX).max(1);
-    let number = route.page.min(pages - 1);
-    let shown = &listed[number * ROWS_MAX..listed.len().min((number + 1) * ROWS_MAX)];
-    let first_bads = first_bads(context, place, shown);
+    let listing = Listing::new(context, place, route, &matching);
+    let (items, number, pager) = listing.page(route.page, &addresses.page(0));
+    let shown: Vec<&TestEntry> = items.iter().flat_map(Item::tests).copied().collect();
+    let first_bads = first_bads(context, place, &shown);
     let line = |entry: &TestEntry| test_line(context, route, place, &first_bads, entry);
-    let sections = sections(shown, listed.len(), line);
-    let groups = if number == 0 { groups(context, &folded_rows, &addresses) } else { Vec::new() };
+    let sections = sections(items, &listing.totals, &addresses, line);
+    let groups = if number == 0 { groups(context, &listing.folded, &addresses) } else { Vec::new() };
 
     let progress = place.and_then(|place| progress(context, place)).unwrap_or_default();
     let template = CommitPage {
@@ -335,18 +322,19 @@ fn render(
         test,
         suspicious: suspicious_lines(context, at, suspicious),
         suspicious_more: suspicious.len().saturating_sub(SUSPICIOUS_MAX),
-        note: note(results, &matching, (test, &progress), groups.len() > GROUPS_MAX),
+        note: note(results, &matching, (test, &progress)),
         progress,
         same_patch: same_patch::lines(context, &route.sha, same_patch),
         same_code: same_code::lines(context, at, same_code),
         inherited: inherited(links, at, &matching),
         sections,
-        groups_heading: groups_heading(&folded_rows),
+        groups_heading: groups_heading(&listing.folded),
+        groups_more: groups.len().saturating_sub(GROUPS_MAX),
         groups: groups.into_iter().take(GROUPS_MAX).collect(),
-        newer_page: (number > 0).then(|| addresses.page(number - 1)),
-        older_page: (number + 1 < pages).then(|| addresses.page(number + 1)),
-        page_words: format!("page {} of {pages}", number + 1),
-        command: failing_command(context, route, shown),
+        reason: addresses.reason,
+        all_reasons_href: Addresses { reason: "", ..addresses.clone() }.page(0),
+        pager,
+        command: failing_command(context, route, items),
     };
     context.html(&template)
 }
@@ -421,6 +409,9 @@ fn form_hidden(route: &CommitRoute, at: Option<&BranchRef>) -> Vec<(&'static str
     }
     if let Some(config) = &route.config {
         hidden.push(("config", config.clone()));
+    }
+    if let Some(reason) = &route.reason {
+        hidden.push(("reason", reason.clone()));
     }
     if let Some(status) = route.status {
         hidden.push(("status", status.field().into()));
@@ -498,7 +489,8 @@ fn tabs(counts: &Counts, addresses: &Addresses<'_>) -> Vec<Tab> {
 fn addresses<'a>(links: Links<'_>, at: Option<&BranchRef>, route: &'a CommitRoute) -> Addresses<'a> {
     let text = |parameter: &'a Option<String>| parameter.as_deref().unwrap_or("");
     let (test, config) = (text(&route.test), text(&route.config));
-    Addresses { base: links.commit(at, route.sha.as_str()), test, config, status: route.status }
+    let reason = text(&route.reason);
+    Addresses { base: links.commit(at, route.sha.as_str()), test, config, reason, status: route.status }
 }
 
 /// The matrix of the commit; empty if it is untested.
@@ -519,17 +511,11 @@ fn chips(
 ) -> Vec<Chip> {
     let tests = results.entries.iter().map(|entry| (entry.key.as_str(), entry.status()));
     let tests = tests.filter(|(name, _)| pattern.matches(name));
-    let of_configuration =
-        |config: &str| Addresses { base: addresses.base.clone(), config, ..*addresses }.page(0);
+    let of_configuration = |config: &str| Addresses { config, ..addresses.clone() }.page(0);
     chips_of(tests, route.config.as_deref(), of_configuration)
 }
 
-fn note(
-    results: &CommitResults,
-    matching: &[&TestEntry],
-    (test, progress): (&str, &str),
-    more_groups: bool,
-) -> Option<String> {
+fn note(results: &CommitResults, matching: &[&TestEntry], (test, progress): (&str, &str)) -> Option<String> {
     if results.entries.is_empty() && !progress.is_empty() {
         return None;
     }
@@ -543,5 +529,5 @@ fn note(
             format!("No test matches {test}.")
         });
     }
-    more_groups.then(|| format!("More than {GROUPS_MAX} test files; use the filter to see the others."))
+    None
 }

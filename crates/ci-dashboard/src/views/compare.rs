@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use askama::Template;
 use model::{CommitId, Status, UserName};
 use regress::builds::{CommitBuilds, is_unbuilt};
-use regress::compare::{Change, ChangeKind, Comparison, Direction, KindRow, compare};
+use regress::compare::{Change, ChangeKind, Comparison, Direction, KINDS, KindRow, compare};
 use regress::first_bad::Stretch;
 use regress::fix::words;
 use regress::json::{CompareView, ComparedCommit};
@@ -15,18 +15,21 @@ use results::{CommitResults, Resolved, TestEntry};
 
 use super::commit::place;
 use super::commit_link::unname_repeated;
+use super::pager::Pager;
 use super::testlist::{BranchPosition, first_bads};
 use super::{CommitLink, Context, build_lines, suspicious};
 use crate::filter::Filter;
 use crate::http::Response;
 use crate::page::{CountItem, Crumb, Page, Plural as _, Symbol as _, Took, cut, split_key};
 use crate::problem::Problem;
-use crate::route::{BranchRef, CompareRoute, Format};
+use crate::route::{BranchRef, CompareRoute, Format, with_parameter};
 
-/// The maximum number of tests per kind on a page; the JSON has all.
-const ROWS_MAX: usize = 200;
+/// The number of tests on a page.
+const ROWS_MAX: usize = 60;
+/// The number of tests of each kind for which the page of all kinds has space.
+const OF_EACH_KIND: usize = 5;
 /// The maximum number of branches in the form.
-const CHOICES_MAX: usize = 500;
+const CHOICES_MAX: usize = 200;
 /// The maximum length of a reason, in bytes.
 const REASON_MAX: usize = 240;
 
@@ -39,6 +42,9 @@ struct ComparePage<'a> {
     pair: Option<Pair>,
     swap: String,
     sections: Vec<Section>,
+    pager: Pager,
+    /// The page of all kinds, if this one is of one kind.
+    all_href: String,
     note: String,
 }
 
@@ -57,7 +63,9 @@ struct Section {
     heading: String,
     class: &'static str,
     open: bool,
+    /// The number of tests that are not on the page, and the list that has them.
     more: usize,
+    list_href: String,
     rows: Vec<Row>,
 }
 
@@ -192,12 +200,15 @@ fn render(
     crumbs.push(Crumb::here("compare"));
     let mut page = Page::new("Compare", links, crumbs);
     let mut template_sections = Vec::new();
-    let (mut pair, mut note) = (None, String::new());
+    let (mut pair, mut pager, mut note) = (None, Pager::default(), String::new());
+    let test = route.test.as_deref().unwrap_or("");
+    let all_href = links.compare(user, &route.base, &route.head);
+    let all_href = if test.is_empty() { all_href } else { with_parameter(&all_href, "test", test) };
     if let Some((base, head)) = sides {
         page.title = format!("{}..{} · ktest-ci", cut(&route.base, 40), cut(&route.head, 40));
         page.json = Some(context.json_address());
         let found = compare(&base.results.entries, &head.results.entries);
-        template_sections = sections(context, &found, base, head);
+        (template_sections, pager) = sections(context, &found, (base, head), route, &all_href)?;
         pair = Some(Pair { base: line(context, base), head: line(context, head) });
         note = match (found.changes.is_empty(), found.alike) {
             (true, 0) => "Neither side has a test to compare.".into(),
@@ -213,6 +224,8 @@ fn render(
         pair,
         swap,
         sections: template_sections,
+        pager,
+        all_href: if route.kind.is_some() { all_href } else { String::new() },
         note,
     })
 }
@@ -248,30 +261,78 @@ fn line(context: Context<'_>, side: &ComparedCommit) -> SideLine {
     }
 }
 
+/// The changes of one kind that are on the page.
+struct Shown<'a, 'f> {
+    kind: KindRow,
+    changes: &'f [Change<'a>],
+    all: usize,
+}
+
+/// The changes on the page, and the links between the pages of one kind. `address` is that of the page of all kinds.
 fn sections(
     context: Context<'_>,
     found: &Comparison<'_>,
-    base: &ComparedCommit,
-    head: &ComparedCommit,
-) -> Vec<Section> {
-    let first_bads = FirstBads::new(context, found, head);
-    let section = |(kind, changes): (KindRow, &[Change<'_>])| {
+    (base, head): (&ComparedCommit, &ComparedCommit),
+    route: &CompareRoute,
+    address: &str,
+) -> Result<(Vec<Section>, Pager), Problem> {
+    let (shown, pager) = match &route.kind {
+        Some(kind) => {
+            let kind = kind_of(kind)?;
+            let address = with_parameter(address, "kind", &field(kind));
+            let of_kind = found.by_kind().find(|(row, _)| row.kind == kind);
+            let total = of_kind.map_or(0, |(_, changes)| changes.len());
+            let (rows, pager) = Pager::of_rows(total, ROWS_MAX, route.page, &address);
+            let shown = of_kind.map(|(kind, changes)| Shown { kind, changes: &changes[rows], all: total });
+            (shown.into_iter().collect(), pager)
+        }
+        None => (of_all_kinds(found), Pager::default()),
+    };
+    let first_bads = FirstBads::new(context, &shown, head);
+    let section = |Shown { kind, changes, all }: &Shown<'_, '_>| {
         let row = |change: &Change<'_>| {
             let first_bad = first_bads.of(context, change);
             Row { first_bad, ..row(context, change, base, head) }
         };
-        let mut rows: Vec<Row> = changes.iter().take(ROWS_MAX).map(row).collect();
+        let mut rows: Vec<Row> = changes.iter().map(row).collect();
         unname_repeated(rows.iter_mut().filter_map(|row| row.first_bad.as_mut()));
-        let (class, open) = look(kind);
+        let (class, open) = look(*kind);
         Section {
-            heading: format!("{} {}", changes.len(), kind.label),
+            heading: format!("{all} {}", kind.label),
             class,
-            open,
-            more: changes.len().saturating_sub(ROWS_MAX),
+            open: open || route.kind.is_some(),
+            more: if route.kind.is_some() { 0 } else { all - changes.len() },
+            list_href: with_parameter(address, "kind", &field(kind.kind)),
             rows,
         }
     };
-    found.by_kind().map(section).collect()
+    Ok((shown.iter().map(section).collect(), pager))
+}
+
+/// The first changes of each kind, and more of the first kinds.
+fn of_all_kinds<'a, 'f>(found: &'f Comparison<'a>) -> Vec<Shown<'a, 'f>> {
+    let least = |changes: &[Change<'_>]| changes.len().min(OF_EACH_KIND);
+    let mut left = ROWS_MAX.saturating_sub(found.by_kind().map(|(_, changes)| least(changes)).sum());
+    let shown = |(kind, changes): (KindRow, &'f [Change<'a>])| {
+        let more = (changes.len() - least(changes)).min(left);
+        left -= more;
+        Shown { kind, changes: &changes[..least(changes) + more], all: changes.len() }
+    };
+    found.by_kind().map(shown).collect()
+}
+
+/// The name of a kind in addresses, as in JSON.
+fn field(kind: ChangeKind) -> String {
+    serde_json::to_string(&kind).unwrap_or_default().trim_matches('"').to_owned()
+}
+
+fn kind_of(text: &str) -> Result<ChangeKind, Problem> {
+    let kinds: Vec<String> = KINDS.iter().map(|row| field(row.kind)).collect();
+    let found = KINDS.iter().find(|row| field(row.kind) == text);
+    found.map(|row| row.kind).ok_or_else(|| {
+        let hint = config::Hint::new("kinds", text, kinds.iter().map(String::as_str));
+        Problem::BadRequest(format!("no kind of changes {:?}{hint}", cut(text, 100)))
+    })
 }
 
 /// The first bad commits of the tests that fail in the head.
@@ -281,10 +342,11 @@ struct FirstBads<'a> {
 }
 
 impl<'a> FirstBads<'a> {
-    fn new(context: Context<'_>, found: &Comparison<'a>, head: &ComparedCommit) -> Self {
+    fn new(context: Context<'_>, shown: &[Shown<'a, '_>], head: &ComparedCommit) -> Self {
         // A listing that cannot be read hides no change.
         let place = place(context, head.at.as_ref(), &head.results.commit).ok().flatten();
-        let failing: Vec<&TestEntry> = found.changes.iter().filter_map(|change| change.head).collect();
+        let changes = shown.iter().flat_map(|shown| shown.changes);
+        let failing: Vec<&TestEntry> = changes.filter_map(|change| change.head).collect();
         let stretches = first_bads(context, place.as_ref(), &failing);
         Self { place, stretches }
     }

@@ -14,9 +14,9 @@ use crate::problem::Problem;
 use crate::route::{BranchRef, Format, TableQuery};
 
 /// The maximum number of crashes on a page.
-const CRASHES_MAX: usize = 60;
+const CRASHES_MAX: usize = 40;
 /// The maximum number of tests listed for a crash.
-const TESTS_MAX: usize = 5;
+const TESTS_MAX: usize = 3;
 
 /// The columns of the table. Rows of commits are counted from the newest one.
 const COLUMNS: [Column<CrashGroup>; 7] = [

@@ -8,7 +8,7 @@
 use model::Status;
 
 /// The maximum number of tests with a column.
-pub const COLUMNS_MAX: usize = 20;
+pub const COLUMNS_MAX: usize = 18;
 /// The width of a column, in pixels.
 pub const COLUMN_WIDTH: usize = 11;
 

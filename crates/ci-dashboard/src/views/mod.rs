@@ -9,6 +9,7 @@ mod build_lines;
 pub mod changes;
 pub mod commit;
 mod commit_link;
+mod commit_list;
 mod commit_pages;
 pub mod compare;
 mod configuration_chips;

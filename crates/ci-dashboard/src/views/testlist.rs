@@ -1,6 +1,6 @@
 //! The tests of a commit as tables: failures in one row each, the others grouped by test file.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use model::{Counts, Status};
@@ -8,14 +8,15 @@ use regress::first_bad::{Stretch, first_bad};
 use results::{BranchEntry, TestEntry};
 
 use super::commit_link::unname_repeated;
+use super::commit_list::{Item, SameReason, Total};
 use super::{CommitLink, Context, prefix_pattern};
 use crate::page::{CountItem, Plural as _, Took, beyond_crash, count_items, cut, urgency};
 use crate::route::{BranchRef, CommitRoute, with_parameter};
 
 /// The maximum length of a reason in a list, in bytes.
 const REASON_MAX: usize = 180;
-/// The number of tests with the same reason from which on they are one line that unfolds.
-const SAME_REASON_MIN: usize = 6;
+/// The number of older commits with results at which a test is searched that may be new.
+const NEW_SEARCHED: usize = 5;
 
 pub(super) struct Section {
     pub(super) heading: String,
@@ -30,8 +31,12 @@ pub(super) struct Section {
 pub(super) struct ReasonGroup {
     pub(super) crash: String,
     pub(super) reason: String,
+    pub(super) tests: usize,
     pub(super) new: usize,
+    /// The tests, if they are on this page.
     pub(super) rows: Vec<TestLine>,
+    /// The list of the tests, if they are not on this page.
+    pub(super) list_href: String,
 }
 
 pub(super) struct TestLine {
@@ -67,10 +72,12 @@ pub(super) struct BranchPosition {
 }
 
 /// The addresses of this commit with another selection.
+#[derive(Clone)]
 pub(super) struct Addresses<'a> {
     pub(super) base: String,
     pub(super) test: &'a str,
     pub(super) config: &'a str,
+    pub(super) reason: &'a str,
     pub(super) status: Option<Status>,
 }
 
@@ -78,7 +85,8 @@ impl Addresses<'_> {
     pub(super) fn with(&self, status: Option<Status>, test: &str, page: usize) -> String {
         let page = if page > 0 { page.to_string() } else { String::new() };
         let status = status.map(Status::field).unwrap_or_default();
-        [("status", status), ("test", test), ("config", self.config), ("page", &page)]
+        let (config, reason) = (self.config, self.reason);
+        [("status", status), ("test", test), ("config", config), ("reason", reason), ("page", &page)]
             .into_iter()
             .filter(|(_, value)| !value.is_empty())
             .fold(self.base.clone(), |address, (name, value)| with_parameter(&address, name, value))
@@ -95,87 +103,125 @@ pub(super) fn first_bads<'a>(
     shown: &[&'a TestEntry],
 ) -> HashMap<&'a str, Stretch> {
     let Some(place) = place else { return HashMap::new() };
-    let failing: Vec<&str> = shown
-        .iter()
-        .filter(|entry| entry.status() == Status::Failed)
-        .map(|entry| entry.key.as_str())
-        .collect();
+    let failing = failing(shown);
     let older = place.entries[place.row + 1..]
         .iter()
         .map(|entry| if entry.counts.total() == 0 { None } else { context.store.statuses(&entry.commit) });
     first_bad(&failing, older)
 }
 
+/// The failed ones of these tests that are known to have passed at the commit before, or at the last one at which they ran.
+pub(super) fn were_new<'a>(
+    context: Context<'_>,
+    place: Option<&BranchPosition>,
+    listed: &[&'a TestEntry],
+) -> HashSet<&'a str> {
+    let Some(place) = place else { return HashSet::new() };
+    let failing = failing(listed);
+    let tested = place.entries[place.row + 1..].iter().filter(|entry| entry.counts.total() > 0);
+    let older = tested.take(NEW_SEARCHED).map(|entry| context.store.statuses(&entry.commit));
+    let found = first_bad(&failing, older).into_iter();
+    let is_new = |stretch: &Stretch| stretch.first_bad == 0 && stretch.last_good.is_some();
+    found.filter(|(_, stretch)| is_new(stretch)).map(|(name, _)| name).collect()
+}
+
+fn failing<'a>(entries: &[&'a TestEntry]) -> Vec<&'a str> {
+    let failed = entries.iter().filter(|entry| entry.status() == Status::Failed);
+    failed.map(|entry| entry.key.as_str()).collect()
+}
+
+/// The lines of a page as tables, one per status. `line` makes a row.
 pub(super) fn sections(
-    shown: &[&TestEntry],
-    all: usize,
+    items: &[Item<'_>],
+    totals: &BTreeMap<(usize, bool), Total>,
+    addresses: &Addresses<'_>,
     line: impl Fn(&TestEntry) -> TestLine,
 ) -> Vec<Section> {
-    let mut sections: Vec<Section> = Vec::new();
-    let mut kinds: BTreeMap<(usize, bool), Vec<&TestEntry>> = BTreeMap::new();
-    for entry in shown {
-        kinds.entry(order(entry)).or_default().push(entry);
-    }
-    for ((_, is_not_known), entries) in kinds {
-        let status = entries[0].status();
-        let mut rows: Vec<TestLine> = entries.iter().map(|entry| line(entry)).collect();
+    let section = |items: &[Item<'_>]| {
+        let first = items[0].first();
+        let (status, total) = (first.status(), totals.get(&order(first)).copied().unwrap_or_default());
+        let mut rows = Vec::new();
+        let mut reasons = Vec::new();
+        for item in items {
+            match item {
+                Item::Test(entry) => rows.push(line(entry)),
+                Item::Reason(same) => reasons.push(reason_group(same, addresses, &line)),
+            }
+        }
         rows.sort_by_key(|row| !row.new);
-        unname_repeated(rows.iter_mut().filter_map(|row| row.first_bad.as_mut()));
-        let new = rows.iter().filter(|row| row.new).count();
-        let is_failure = matches!(status, Status::Failed | Status::FailedToRun);
-        let (mut rows, reasons) = if is_failure { by_reason(rows) } else { (rows, Vec::new()) };
+        let all = reasons.iter_mut().flat_map(|group: &mut ReasonGroup| &mut group.rows).chain(&mut rows);
+        unname_repeated(all.filter_map(|row| row.first_bad.as_mut()));
         if status == Status::FailedToRun {
             remove_repeated_reasons(&mut rows);
         }
-        let note = match (status, new) {
-            (Status::Failed, 1..) => format!("{new} new at this commit"),
-            _ if all > shown.len() => format!("{} of {all} tests on this page", shown.len()),
-            _ => String::new(),
-        };
-        sections.push(Section {
-            heading: match is_not_known {
-                true => format!("{} {}", entries.len(), status.label().to_lowercase()),
-                false => entries.len().plural("known failure").to_string(),
+        Section {
+            heading: match is_known(first) {
+                false => format!("{} {}", total.tests, status.label().to_lowercase()),
+                true => total.tests.plural("known failure").to_string(),
             },
-            note,
+            note: match total.new {
+                0 => String::new(),
+                new => format!("{new} new at this commit"),
+            },
             is_failed: status == Status::Failed,
             rows,
             reasons,
-        });
-    }
-    sections
+        }
+    };
+    items.chunk_by(|a, b| order(a.first()) == order(b.first())).map(section).collect()
 }
 
-/// The rows without those that share their reason with many others, and these by reason, largest group first.
-fn by_reason(rows: Vec<TestLine>) -> (Vec<TestLine>, Vec<ReasonGroup>) {
-    let mut groups: BTreeMap<(String, String), Vec<TestLine>> = BTreeMap::new();
-    let mut counts: HashMap<(&str, &str), usize> = HashMap::new();
-    for row in &rows {
-        *counts.entry((&row.crash, &row.reason)).or_default() += 1;
-    }
-    let is_folded: Vec<bool> = rows
-        .iter()
-        .map(|row| {
-            !(row.crash.is_empty() && row.reason.is_empty())
-                && counts[&(&*row.crash, &*row.reason)] >= SAME_REASON_MIN
-        })
-        .collect();
-    let mut single = Vec::new();
-    for (mut row, is_folded) in rows.into_iter().zip(is_folded) {
-        if is_folded {
-            let reason = (std::mem::take(&mut row.crash), std::mem::take(&mut row.reason));
-            groups.entry(reason).or_default().push(row);
+fn reason_group(
+    same: &SameReason<'_>,
+    addresses: &Addresses<'_>,
+    line: impl Fn(&TestEntry) -> TestLine,
+) -> ReasonGroup {
+    let (crash, reason) = reason_of(same.tests[0]);
+    let row = |entry: &&TestEntry| TestLine { crash: String::new(), reason: String::new(), ..line(entry) };
+    let mut rows: Vec<TestLine> =
+        if same.unfolds { same.tests.iter().map(row).collect() } else { Vec::new() };
+    rows.sort_by_key(|row| !row.new);
+    let status = same.tests[0].status();
+    ReasonGroup {
+        tests: same.tests.len(),
+        new: same.new,
+        list_href: if same.unfolds {
+            String::new()
         } else {
-            single.push(row);
-        }
+            Addresses { reason: &words_of(&crash, &reason), ..addresses.clone() }.with(
+                Some(status),
+                addresses.test,
+                0,
+            )
+        },
+        crash,
+        reason,
+        rows,
     }
-    let group = |((crash, reason), rows): ((String, String), Vec<TestLine>)| {
-        let new = rows.iter().filter(|row| row.new).count();
-        ReasonGroup { crash, reason, new, rows }
+}
+
+/// The crash title and the reason of a test in a list.
+pub(super) fn reason_of(entry: &TestEntry) -> (String, String) {
+    let (crash, reason) = (entry.decisive.crash.as_deref(), entry.decisive.reason.as_deref());
+    let reason = match entry.decisive.known_issue() {
+        Some(known) => cut(&known.without_link(reason), REASON_MAX),
+        None => cut(beyond_crash(reason, crash), REASON_MAX),
     };
-    let mut groups: Vec<ReasonGroup> = groups.into_iter().map(group).collect();
-    groups.sort_by_key(|group| std::cmp::Reverse(group.rows.len()));
-    (single, groups)
+    (cut(crash.unwrap_or(""), REASON_MAX), reason)
+}
+
+fn words_of(crash: &str, reason: &str) -> String {
+    if crash.is_empty() || reason.is_empty() {
+        format!("{crash}{reason}")
+    } else {
+        format!("{crash} · {reason}")
+    }
+}
+
+/// Whether a test has this reason, as lists show it.
+pub(super) fn has_reason(entry: &TestEntry, wanted: &str) -> bool {
+    let (crash, reason) = reason_of(entry);
+    words_of(&crash, &reason) == wanted
 }
 
 /// The position of a test in a list: known failures come before the tests that passed. The second part is false for them.
@@ -213,6 +259,7 @@ pub(super) fn test_line(
     let links = context.links();
     let key = entry.key.as_str();
     let (file, subtest) = context.tests.split(key);
+    let (crash, reason) = reason_of(entry);
     let (stretch, known) = (first_bads.get(key), entry.decisive.known_issue());
     let older = |place: &BranchPosition, rows: usize| {
         let at = place.entries.get(place.row + rows)?;
@@ -234,14 +281,8 @@ pub(super) fn test_line(
         subtest: subtest.into(),
         new,
         rate: rate(entry),
-        crash: cut(entry.decisive.crash.as_deref().unwrap_or(""), REASON_MAX),
-        reason: match &known {
-            Some(known) => cut(&known.without_link(entry.decisive.reason.as_deref()), REASON_MAX),
-            None => cut(
-                beyond_crash(entry.decisive.reason.as_deref(), entry.decisive.crash.as_deref()),
-                REASON_MAX,
-            ),
-        },
+        crash,
+        reason,
         known: known.map(|known| known.link.unwrap_or_default()),
         first_bad,
         last_good,

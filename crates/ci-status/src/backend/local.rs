@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use model::{BranchName, BranchRef, CommitId, ResultKey, StatusSnapshot, UserName};
 use regress::branch_history::BranchHistory;
-use regress::builds::{BuildHistory, CommitBuilds};
+use regress::builds::{BuildHistory, CommitBuilds, KernelCache};
 use regress::crash_groups;
 use regress::eta::expected_slots;
 use regress::json::{ChangesRow, CrashRow};
@@ -71,10 +71,12 @@ impl Backend for Local {
 
     fn builds(&self, at: &BranchRef) -> Result<BTreeMap<CommitId, BuildRow>, Problem> {
         let entries = self.reader.branch(at)?.unwrap_or_default();
+        let mut kernels = KernelCache::default();
         let builds = |commit: &CommitId| {
             let columns = self.columns(commit)?.into_statuses();
+            let kernels = kernels.of(&columns.names);
             let all = || self.reader.commit(commit).ok()?;
-            Some(Arc::new(CommitBuilds::of_columns(&columns, |key| self.entry(commit, key), all)))
+            Some(Arc::new(CommitBuilds::of_columns(&columns, &kernels, |key| self.entry(commit, key), all)))
         };
         let history = BuildHistory::of_listing(&entries, builds);
         let row =

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use model::snapshot::{BatchStatus, BranchStatus, ExecutorStatus, JobStatus};
+use model::snapshot::{BatchStatus, BranchStatus, DiskStatus, ExecutorStatus, HostStatus, JobStatus};
 use model::{CommitId, StatusSnapshot, Verdict};
 use results::notes::{BuildNote, BuildOutcome};
 use testkit::results_fixture::{ResultsFixture, TestResult, commit_id, kernel_id};
@@ -403,10 +403,31 @@ impl Writer<'_> {
             ]),
             weights: BTreeMap::from([("mira".parse().expect("a user name"), 1.0), ("anton".parse().expect("a user name"), 0.5)]),
             executors: self.executors(running),
+            hosts: self.hosts(),
+            disks: vec![
+                DiskStatus { name: "results".into(), free: 187 << 30, total: 931 << 30 },
+                DiskStatus { name: "cache".into(), free: 61 << 30, total: 465 << 30 },
+            ],
             branches: self.branches(),
             problems: vec!["users/anton.toml:14: unknown key \"test_group\"; did you mean \"test_groups\"? The last good configuration stays in force.".into()],
             ..StatusSnapshot::default()
         });
+    }
+
+    /// What the hosts of the executors did in the last day.
+    fn hosts(&self) -> Vec<HostStatus> {
+        let host = |(name, load): (&str, u32)| HostStatus {
+            name: name.into(),
+            since: self.now - 86_000,
+            tests: 8_200 + u64::from(load),
+            building_s: 61_000,
+            booting_s: 9_800,
+            testing_s: 142_000,
+            idle_s: 31_000 * u64::from(load % 4),
+            load: Some(load),
+            load_at: Some(self.now - 40),
+        };
+        [("farm1", 87), ("farm2", 104), ("cloud", 42)].map(host).into()
     }
 
     fn jobs(&self, running: &CommitId) -> Vec<JobStatus> {

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use model::snapshot::{BatchStatus, BranchStatus, ExecutorStatus};
+use model::snapshot::{BatchStatus, BranchStatus, ExecutorStatus, HostStatus};
 use model::{BranchRef, CommitId, ResultKey, Status, StatusSnapshot, Verdict, build_failed_reason};
 use results::notes::{BuildNote, BuildOutcome};
 use results::{CommitResults, TestEntry};
@@ -344,8 +344,24 @@ fn snapshot(listings: &[(String, Vec<(CommitId, String)>)], slots: usize) -> Sta
         fairshare: [("u".parse().expect("a user"), 25_300.0)].into(),
         weights: [("u".parse().expect("a user"), 1.0)].into(),
         executors: (0..slots).map(|slot| executor(slot, tip(slot).unwrap_or_default(), now)).collect(),
+        hosts: (0..slots.div_ceil(SLOTS_PER_HOST)).map(|host| host_status(host, now)).collect(),
         branches: branches.collect(),
         ..StatusSnapshot::default()
+    }
+}
+
+/// What a host did in the last day.
+fn host_status(host: usize, now: i64) -> HostStatus {
+    HostStatus {
+        name: format!("farm{host:02}"),
+        since: now - 86_000,
+        tests: 90_000,
+        building_s: 61_000,
+        booting_s: 9_800,
+        testing_s: 142_000,
+        idle_s: 31_000,
+        load: Some(87),
+        load_at: Some(now - 40),
     }
 }
 

@@ -179,7 +179,7 @@ fn a_force_push_matches_its_schema() {
 
 #[test]
 fn a_full_and_an_empty_snapshot_match_the_schema() {
-    use model::snapshot::{BatchStatus, BranchStatus, ExecutorStatus, JobStatus};
+    use model::snapshot::{BatchStatus, BranchStatus, DiskStatus, ExecutorStatus, HostStatus, JobStatus};
     let document = document();
     let nothing = Farm::with(|fixture| {
         fixture.snapshot(&model::StatusSnapshot::default());
@@ -209,6 +209,8 @@ fn a_full_and_an_empty_snapshot_match_the_schema() {
                 tip: Some("0".repeat(40)),
                 ..BranchStatus::new(&"a/b".parse().unwrap())
             }],
+            hosts: vec![HostStatus { load: Some(1), load_at: Some(1), ..HostStatus::default() }],
+            disks: vec![DiskStatus::default()],
             fairshare: [("a".parse().unwrap(), 1.0)].into(),
             weights: [("a".parse().unwrap(), 0.5)].into(),
             pending_by_group: [("a".parse().unwrap(), 1)].into(),

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Farm, page_text};
 use model::StatusSnapshot;
-use model::snapshot::{BatchStatus, ExecutorStatus, JobStatus};
+use model::snapshot::{BatchStatus, DiskStatus, ExecutorStatus, HostStatus, JobStatus};
 
 fn slot(host: &str, number: usize, state: &str) -> ExecutorStatus {
     let batch = BatchStatus { phase: "building".into(), ..BatchStatus::default() };
@@ -31,6 +31,16 @@ fn page(executors: Vec<ExecutorStatus>) -> String {
         executors,
         jobs: vec![failed],
         problems,
+        hosts: vec![HostStatus {
+            name: "busy".into(),
+            since: common::NOW - 7200,
+            tests: 824,
+            testing_s: 3,
+            idle_s: 1,
+            load: Some(87),
+            ..HostStatus::default()
+        }],
+        disks: vec![DiskStatus { name: "results".into(), free: 3 << 30, total: 8 << 30 }],
         ..Default::default()
     };
     let farm = Farm::with(|fixture| {
@@ -54,11 +64,13 @@ fn hosts_with_problems_are_first_and_lines_of_a_large_farm_are_folded() {
         "✗ lost 0 of 1 busy 1 quarantined",
         "! failing 1 of 1 busy 1 building 1 infrastructure error",
         "! partly 1 of 2 busy 1 building, 1 backing off ssh: timed out",
-        "▸ busy 1 of 2 busy 1 building, 1 idle",
+        "▸ busy 1 of 2 busy 1 building, 1 idle load 87 %, 412 tests per hour",
         "– a-idle 0 of 8 busy 8 idle",
     ];
     let places: Vec<usize> = lines.iter().map(|line| text.find(line).expect(line)).collect();
     assert!(places.is_sorted(), "{text}");
+    assert!(text.contains(": 0 % building, 0 % booting, 75 % testing, 25 % idle"), "{text}");
+    assert!(text.contains("free of 8.0 GiB for results"), "{text}");
     assert!(text.contains("the disk is full") && !text.contains("is quarantined"), "{text}");
     let one = page((0..20).map(|number| slot("local", number, "idle")).collect());
     assert!(one.contains(" open><summary"), "the only host is unfolded");

@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Effects, Style};
-use model::{Counts, Status};
+use model::{ByteSize, Counts, Status};
 use regress::builds;
 use results::Authorship;
 use results::json::BuildRow;
@@ -69,15 +69,7 @@ pub fn duration(duration: Duration) -> String {
 
 /// A size: `812 B`, `14.2 KiB`, `3.1 MiB`.
 pub fn bytes(bytes: u64) -> String {
-    let units = ["KiB", "MiB", "GiB", "TiB"];
-    let unit = (1..=units.len()).rev().find(|unit| bytes >> (10 * unit) > 0);
-    match unit {
-        None => format!("{bytes} B"),
-        Some(unit) => {
-            let tenths = (u128::from(bytes) * 10) >> (10 * unit);
-            format!("{}.{} {}", tenths / 10, tenths % 10, units[unit - 1])
-        }
-    }
+    ByteSize(bytes).rounded()
 }
 
 /// The time between two moments, in Unix seconds: `5 s`, `2h 00m`, `3 d`.

@@ -107,8 +107,14 @@ pub fn metadata(path: &Path) -> Result<Metadata, Error> {
 
 /// The space of the file system of `path` that an ordinary user can fill, in bytes.
 pub fn free_bytes(path: &Path) -> Result<u64, Error> {
+    space(path).map(|(free, _)| free)
+}
+
+/// The same, and the size of the file system, in bytes.
+pub fn space(path: &Path) -> Result<(u64, u64), Error> {
     let stat = rustix::fs::statvfs(path).map_err(Error::of("examine", path))?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    Ok((bytes(stat.f_bavail), bytes(stat.f_blocks)))
 }
 
 /// Whether a regular file exists. Follows symbolic links. Unlike [`Path::is_file`], it returns an error if the system

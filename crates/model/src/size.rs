@@ -55,6 +55,21 @@ impl FromStr for ByteSize {
     }
 }
 
+impl ByteSize {
+    /// The size with one decimal: `812 B`, `14.2 KiB`, `3.1 MiB`.
+    #[must_use]
+    pub fn rounded(self) -> String {
+        let (bytes, units) = (self.0, ["KiB", "MiB", "GiB", "TiB"]);
+        match (1..=units.len()).rev().find(|unit| bytes >> (10 * unit) > 0) {
+            None => format!("{bytes} B"),
+            Some(unit) => {
+                let tenths = (u128::from(bytes) * 10) >> (10 * unit);
+                format!("{}.{} {}", tenths / 10, tenths % 10, units[unit - 1])
+            }
+        }
+    }
+}
+
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unit = UNITS.iter().find(|(_, shift)| self.0 > 0 && self.0.is_multiple_of(1 << shift));

@@ -40,6 +40,10 @@ pub struct StatusSnapshot {
     pub weights: BTreeMap<UserName, f64>,
     /// The executors.
     pub executors: Vec<ExecutorStatus>,
+    /// What the hosts did recently.
+    pub hosts: Vec<HostStatus>,
+    /// The file systems of this machine that the daemon writes to.
+    pub disks: Vec<DiskStatus>,
     /// The branches with the result of their last fetch.
     pub branches: Vec<BranchStatus>,
     /// Problems that need an operator: an invalid configuration, unreadable results, a full disk.
@@ -163,6 +167,69 @@ pub struct BatchStatus {
     pub kernel: BuiltKernel,
 }
 
+/// What a host did since the start of the daemon, in the last 24 hours at most.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostStatus {
+    /// The host.
+    pub name: String,
+    /// The begin of this time, in Unix seconds.
+    pub since: i64,
+    /// The number of verdicts.
+    pub tests: u64,
+    /// Slot time in which kernels were built, found or downloaded, in seconds.
+    pub building_s: u64,
+    /// Slot time in which VMs booted, in seconds.
+    pub booting_s: u64,
+    /// Slot time in which subtests ran, in seconds.
+    pub testing_s: u64,
+    /// Slot time without work, in seconds.
+    pub idle_s: u64,
+    /// The load at the end of the last attempt, in percent of its processors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load: Option<u32>,
+    /// When that was, in Unix seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load_at: Option<i64>,
+}
+
+impl HostStatus {
+    /// The number of verdicts per hour. `now` in Unix seconds.
+    #[must_use]
+    pub fn tests_per_hour(&self, now: i64) -> u64 {
+        // Less than a minute says nothing about an hour.
+        let seconds = now.saturating_sub(self.since).max(60).unsigned_abs();
+        self.tests.saturating_mul(3600) / seconds
+    }
+
+    /// How the slot time was used: `31 % building, 5 % booting, 50 % testing, 14 % idle`; `None` if none is counted.
+    #[must_use]
+    pub fn shares(&self) -> Option<String> {
+        let parts = [
+            (self.building_s, "building"),
+            (self.booting_s, "booting"),
+            (self.testing_s, "testing"),
+            (self.idle_s, "idle"),
+        ];
+        let all = parts.iter().fold(0u64, |sum, (seconds, _)| sum.saturating_add(*seconds));
+        let percent = |seconds: u64| (u128::from(seconds) * 100 + u128::from(all) / 2) / u128::from(all);
+        let word = |(seconds, what): (u64, &str)| format!("{} % {what}", percent(seconds));
+        (all > 0).then(|| parts.map(word).join(", "))
+    }
+}
+
+/// The space of a file system.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DiskStatus {
+    /// What it is used for: `results` or `cache`.
+    pub name: String,
+    /// The space that the daemon can fill, in bytes.
+    pub free: u64,
+    /// Its size, in bytes.
+    pub total: u64,
+}
+
 /// A watched branch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BranchStatus {
@@ -193,6 +260,17 @@ impl BranchStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_figures_of_a_host() {
+        let mut host = HostStatus { since: 1000, tests: 30, ..HostStatus::default() };
+        assert_eq!((host.tests_per_hour(1000 + 1800), host.tests_per_hour(1000)), (60, 1800));
+        assert_eq!(host.shares(), None);
+        (host.building_s, host.testing_s, host.idle_s) = (1, 2, u64::MAX);
+        assert_eq!(host.shares().as_deref(), Some("0 % building, 0 % booting, 0 % testing, 100 % idle"));
+        host.idle_s = 0;
+        assert_eq!(host.shares().as_deref(), Some("33 % building, 0 % booting, 67 % testing, 0 % idle"));
+    }
 
     #[test]
     fn a_snapshot_of_an_old_daemon_is_read() {

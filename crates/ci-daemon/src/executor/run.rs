@@ -78,6 +78,10 @@ pub enum ExecutorEvent {
         duration: Duration,
         /// Whether nothing else of the farm ran on the host, if it is known.
         alone: Option<bool>,
+        /// The host.
+        host: String,
+        /// Its load in percent, if it is known.
+        load: Option<u32>,
     },
     /// A failure of the same experiment at another commit was recorded, and retries have not confirmed it.
     InheritedFailure {
@@ -494,7 +498,9 @@ impl<'a> BatchRun<'a> {
         // Sent before the job ends, so that the daemon receives the verdict first.
         let (job_id, job) = (job.id, job.payload.clone());
         let (verdict, crash) = (reported.verdict, reported.crash);
-        let _ = self.slot.events.send(ExecutorEvent::Verdict { job, verdict, crash, duration, alone });
+        let (host, load) = (self.slot.host.to_string(), reported.conditions.load);
+        let event = ExecutorEvent::Verdict { job, verdict, crash, duration, alone, host, load };
+        let _ = self.slot.events.send(event);
         self.batch.done(job_id);
         Ok(())
     }

@@ -38,6 +38,7 @@ use crate::inherit::is_checked;
 use crate::plan::reruns::Reruns;
 use crate::plan::window::Window;
 use crate::plan::{self, History, JobRef, PlannedJob, Purpose};
+use crate::report::host_activity::HostActivity;
 use crate::report::snapshot::EndedJobs;
 use crate::requests::TakenRequest;
 use crate::soak::{IdleTime, OpenClaim};
@@ -70,6 +71,7 @@ pub struct Farm {
     /// Claims that idle slots can finish, nearest to done first.
     open_claims: Vec<OpenClaim>,
     idle_time: IdleTime,
+    activity: HostActivity,
     postponed: Postponed,
     /// Whether something happened that a bisection may use.
     bisect_now: bool,
@@ -189,6 +191,7 @@ impl Farm {
             rechecks: Vec::new(),
             open_claims: Vec::new(),
             idle_time: IdleTime::default(),
+            activity: HostActivity::default(),
             postponed: Postponed::default(),
             bisect_now: true,
             waiting: Vec::new(),
@@ -384,7 +387,8 @@ impl Farm {
             ExecutorEvent::Batch { executor, batch: None } => {
                 self.batches.remove(&executor);
             }
-            ExecutorEvent::Verdict { job, verdict, crash, alone, .. } => {
+            ExecutorEvent::Verdict { job, verdict, crash, alone, host, load, .. } => {
+                self.activity.verdict(&host, load, unix_seconds());
                 self.bisections.attempted(&job.name());
                 self.claims.attempted(&job, &verdict);
                 let outcome = belief::Outcome::of(verdict.status(), verdict.reason(), crash.as_deref());

@@ -1,11 +1,17 @@
 //! What the farm reports about itself: the status snapshot and the problems in it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
+use jobkit::{ExecutorState, ExecutorStatus};
+use kernel::Cache;
 use model::StatusSnapshot;
+use model::snapshot::DiskStatus;
 
 use super::Farm;
 use crate::executor::placement;
+use crate::executor::run::BatchProgress;
+use crate::report::host_activity::SlotUse;
 pub use crate::report::snapshot::Identity;
 use crate::report::snapshot::{SnapshotParts, snapshot};
 
@@ -27,6 +33,8 @@ impl Farm {
         let problems: Vec<String> = self.problems().into_iter().chain(problems.iter().cloned()).collect();
         let choir = self.choir.status();
         self.ended.update(&choir, now);
+        let batches = &self.batches;
+        self.activity.sample(choir.executors.iter().map(|executor| slot_use(batches, executor)), now);
         let parts = SnapshotParts {
             output_dir: &self.output_dir,
             choir: &choir,
@@ -35,9 +43,22 @@ impl Farm {
             more_to_plan,
             ended: &self.ended,
             branches: &branches,
+            hosts: self.activity.status(now),
+            disks: self.disks(),
             problems: &problems,
         };
         snapshot(self.identity, &parts, now)
+    }
+
+    /// The file systems of this machine that the farm fills.
+    fn disks(&self) -> Vec<DiskStatus> {
+        let cache = Cache::from_env(|name| std::env::var_os(name)).ok().map(|cache| cache.dir);
+        let paths = [("results", Some(self.output_dir.clone())), ("cache", cache)];
+        let disk = |(name, path): (&str, Option<PathBuf>)| {
+            let (free, total) = fsx::own::space(&path?).ok()?;
+            Some(DiskStatus { name: name.into(), free, total })
+        };
+        paths.into_iter().filter_map(disk).collect()
     }
 
     fn problems(&self) -> Vec<String> {
@@ -56,4 +77,20 @@ impl Farm {
         problems.extend(self.window.problems());
         problems
     }
+}
+
+/// The host of an executor, and what its slot is used for.
+fn slot_use<'a>(
+    batches: &BTreeMap<String, BatchProgress>,
+    executor: &'a ExecutorStatus,
+) -> (&'a str, SlotUse) {
+    let phase = batches.get(&executor.name).map(|batch| batch.status.phase.as_str());
+    let usage = match (executor.state, phase) {
+        (ExecutorState::Idle, _) => SlotUse::Idle,
+        (ExecutorState::Busy, Some("booting")) => SlotUse::Booting,
+        (ExecutorState::Busy, Some("testing")) => SlotUse::Testing,
+        (ExecutorState::Busy, _) => SlotUse::Building,
+        _ => SlotUse::Broken,
+    };
+    (&executor.host, usage)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jobkit::{ChoirStatus, End, ExecutorState, GroupStatus, Outcome};
-use model::snapshot::{BatchStatus, BranchStatus, ExecutorStatus, JobStatus};
+use model::snapshot::{BatchStatus, BranchStatus, DiskStatus, ExecutorStatus, HostStatus, JobStatus};
 use model::{StatusSnapshot, UserName};
 
 use crate::executor::run::BatchProgress;
@@ -84,6 +84,10 @@ pub struct SnapshotParts<'a> {
     pub ended: &'a EndedJobs,
     /// The branches.
     pub branches: &'a [BranchStatus],
+    /// What the hosts did.
+    pub hosts: Vec<HostStatus>,
+    /// The file systems that the daemon writes to.
+    pub disks: Vec<DiskStatus>,
     /// The problems of the other parts.
     pub problems: &'a [String],
 }
@@ -129,6 +133,8 @@ pub fn snapshot(identity: Identity, parts: &SnapshotParts<'_>, now: i64) -> Stat
         fairshare: by_user(choir, |group| group.usage),
         weights: by_user(choir, |group| group.weight),
         executors: choir.executors.iter().map(|executor| shown(executor, parts)).collect(),
+        hosts: parts.hosts.clone(),
+        disks: parts.disks.clone(),
         branches: parts.branches.to_vec(),
         problems,
     }
@@ -250,11 +256,13 @@ mod tests {
             batches: &[("local/0".to_owned(), BatchProgress { status })].into(),
             ended: &EndedJobs::default(),
             branches: &[],
+            hosts: vec![HostStatus { name: "local".into(), tests: 9, ..HostStatus::default() }],
+            disks: Vec::new(),
             problems: &["the first".into()],
         };
         let shown = snapshot(Identity { started: 1, pid: 2 }, &parts, 200);
         assert_eq!((shown.written, shown.started, shown.pid), (200, 1, 2));
-        assert_eq!(shown.pending_by_group["kmo"], 3);
+        assert_eq!((shown.pending_by_group["kmo"], shown.hosts[0].tests), (3, 9));
         assert_eq!((shown.fairshare["kmo"], shown.weights["kmo"]), (61.5, 2.0));
         let job = &shown.jobs[0];
         assert_eq!((job.id, job.status.as_str(), job.started), (7, "running", Some(100)));

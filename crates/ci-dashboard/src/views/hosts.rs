@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use model::StatusSnapshot;
-use model::snapshot::{BatchStatus, ExecutorStatus};
+use model::snapshot::{BatchStatus, ExecutorStatus, HostStatus};
 
 use super::Context;
 use crate::page::{Plural as _, When, cut};
@@ -25,6 +25,10 @@ pub(super) struct HostLine {
     pub(super) busy: String,
     /// `2 building, 5 testing, 1 idle`.
     pub(super) activities: String,
+    /// `load 87 %, 412 tests per hour`; empty if nothing is known.
+    pub(super) figures: String,
+    /// `31 % building, 5 % booting, 50 % testing, 14 % idle`, of the time since then.
+    pub(super) shares: Option<(String, Option<When>)>,
     pub(super) class: &'static str,
     pub(super) symbol: &'static str,
     pub(super) problem: Option<String>,
@@ -108,7 +112,8 @@ pub(super) fn hosts(context: Context<'_>, snapshot: &StatusSnapshot) -> Vec<Host
     let is_open = hosts.len() == 1 || snapshot.executors.len() <= UNFOLDED_MAX;
     let line = |(name, executors): (&str, Vec<&ExecutorStatus>)| {
         let errors = errors.remove(name).unwrap_or_default();
-        (rank(&executors, &errors), host(context, name, &executors, &errors, is_open))
+        let figures = snapshot.hosts.iter().find(|host| host.name == name);
+        (rank(&executors, &errors), host(context, name, &executors, &errors, figures, is_open))
     };
     let mut lines: Vec<(Rank, HostLine)> = hosts.into_iter().map(line).collect();
     lines.sort_by_key(|(rank, _)| *rank);
@@ -145,6 +150,7 @@ fn host(
     name: &str,
     executors: &[&ExecutorStatus],
     errors: &Errors,
+    figures: Option<&HostStatus>,
     is_open: bool,
 ) -> HostLine {
     let busy = executors.iter().filter(|executor| executor.batch.is_some()).count();
@@ -160,6 +166,8 @@ fn host(
         name,
         busy: format!("{busy} of {} busy", executors.len()),
         activities: activities(executors),
+        figures: figures.map_or(String::new(), |figures| figures_words(figures, context.now)),
+        shares: figures.and_then(|figures| Some((figures.shares()?, When::unix(figures.since)))),
         class,
         symbol,
         problem: problem(executors),
@@ -171,6 +179,16 @@ fn host(
         is_open,
         workers: executors.iter().map(|executor| worker(context, executor)).collect(),
     }
+}
+
+/// `load 87 %, 412 tests per hour`.
+fn figures_words(figures: &HostStatus, now: i64) -> String {
+    let load = figures.load.map(|load| format!("load {load} %"));
+    let tests = (figures.tests > 0).then(|| {
+        let tests = usize::try_from(figures.tests_per_hour(now)).unwrap_or(usize::MAX);
+        format!("{} per hour", tests.plural("test"))
+    });
+    load.into_iter().chain(tests).collect::<Vec<_>>().join(", ")
 }
 
 /// What a worker does, in one or two words.

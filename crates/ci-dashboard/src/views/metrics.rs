@@ -65,6 +65,35 @@ fn farm(out: &mut Metrics, snapshot: &StatusSnapshot, now: i64) {
         let count = snapshot.executors.iter().filter(|executor| executor.state == state).count();
         out.sample("ktest_executors", &[("state", state)], count);
     }
+    out.family(
+        "ktest_host_tests",
+        "Verdicts of a host in the last 24 hours, or since the start of ci-daemon.",
+    );
+    for host in &snapshot.hosts {
+        out.sample("ktest_host_tests", &[("host", &host.name)], host.tests);
+    }
+    out.family("ktest_host_load_percent", "Load of a host at the end of its last attempt.");
+    for host in &snapshot.hosts {
+        if let Some(load) = host.load {
+            out.sample("ktest_host_load_percent", &[("host", &host.name)], load);
+        }
+    }
+    out.family("ktest_host_slot_seconds", "Slot time of a host in the same time, by its use.");
+    for host in &snapshot.hosts {
+        let uses = [
+            ("building", host.building_s),
+            ("booting", host.booting_s),
+            ("testing", host.testing_s),
+            ("idle", host.idle_s),
+        ];
+        for (what, seconds) in uses {
+            out.sample("ktest_host_slot_seconds", &[("host", &host.name), ("use", what)], seconds);
+        }
+    }
+    out.family("ktest_disk_free_bytes", "Free space of the file systems that ci-daemon writes to.");
+    for disk in &snapshot.disks {
+        out.sample("ktest_disk_free_bytes", &[("disk", &disk.name)], disk.free);
+    }
     out.family("ktest_jobs_running", "Subtests that workers have claimed.");
     let running = snapshot.jobs.iter().filter(|job| job.status == "running").count();
     out.sample("ktest_jobs_running", &[], running);

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use askama::Template;
-use model::StatusSnapshot;
-use model::UserName;
+use model::snapshot::DiskStatus;
+use model::{ByteSize, StatusSnapshot, UserName};
 
 use super::Context;
 use super::branch_queue::{BranchLine, branches};
@@ -22,6 +22,9 @@ const STALE: i64 = 30;
 const RUNNING_MAX: usize = 20;
 /// The maximum number of finished jobs in the list.
 const FINISHED_MAX: usize = 20;
+
+/// The maximum number of file systems that are shown.
+const DISKS_MAX: usize = 4;
 
 #[derive(Template)]
 #[template(path = "status.html")]
@@ -45,7 +48,7 @@ struct StatusPage<'a> {
 
 struct Card {
     number: String,
-    label: &'static str,
+    label: String,
 }
 
 struct Queue {
@@ -112,13 +115,21 @@ fn cards(snapshot: &StatusSnapshot) -> Vec<Card> {
     let pending: u64 = snapshot.pending_by_group.values().sum();
     let running = snapshot.jobs.iter().filter(|job| job.status == "running").count();
     let mut cards = vec![
-        Card { number: format!("{busy}/{}", snapshot.executors.len()), label: "workers busy" },
-        Card { number: running.to_string(), label: "tests running" },
-        Card { number: pending.to_string(), label: "tests queued" },
+        Card { number: format!("{busy}/{}", snapshot.executors.len()), label: "workers busy".into() },
+        Card { number: running.to_string(), label: "tests running".into() },
+        Card { number: pending.to_string(), label: "tests queued".into() },
     ];
     if broken > 0 {
-        cards.push(Card { number: broken.to_string(), label: "workers down" });
+        cards.push(Card { number: broken.to_string(), label: "workers down".into() });
     }
+    let disk = |disk: &DiskStatus| {
+        let files = if disk.name == "cache" { "kernels" } else { "results" };
+        Card {
+            number: ByteSize(disk.free).rounded(),
+            label: format!("free of {} for {files}", ByteSize(disk.total).rounded()),
+        }
+    };
+    cards.extend(snapshot.disks.iter().take(DISKS_MAX).map(disk));
     cards
 }
 

@@ -68,6 +68,7 @@ impl Answer for Workers {
         if snapshot.executors.is_empty() {
             writeln!(out, "no workers")?;
         }
+        write_hosts(snapshot, *now, out)?;
         let pending: u64 = snapshot.pending_by_group.values().sum();
         let groups: Vec<String> = snapshot
             .pending_by_group
@@ -90,4 +91,19 @@ impl Answer for Workers {
         }
         Ok(())
     }
+}
+
+/// What the hosts did, and the disks of the machine of ci-daemon.
+fn write_hosts(snapshot: &StatusSnapshot, now: i64, out: &mut dyn Write) -> io::Result<()> {
+    for host in &snapshot.hosts {
+        let load = host.load.map(|load| format!(", load {load} %")).unwrap_or_default();
+        let shares = host.shares().map(|shares| format!("; {shares}")).unwrap_or_default();
+        let line = format!("{}: {} tests per hour{load}{shares}", host.name, host.tests_per_hour(now));
+        writeln!(out, "{}", terminal::line(&line))?;
+    }
+    for disk in &snapshot.disks {
+        let (free, total) = (text::bytes(disk.free), text::bytes(disk.total));
+        writeln!(out, "{}", terminal::line(&format!("disk of the {}: {free} of {total} free", disk.name)))?;
+    }
+    Ok(())
 }

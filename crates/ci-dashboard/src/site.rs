@@ -75,7 +75,8 @@ pub fn handle(site: &Site, request: &Request, now: i64) -> Response {
             if is_cacheable(&route) {
                 let address = format!("{}\0{}?{}", request.mount, request.path, request.query);
                 let stamp = || Stamp::of(site.reader().output_dir());
-                site.pages.get(&address, arrived, stamp, || answer(site, request, format, &route, now))
+                let asked = (arrived, request.refreshes);
+                site.pages.get(&address, asked, stamp, || answer(site, request, format, &route, now))
             } else {
                 answer(site, request, format, &route, now)
             }
@@ -87,7 +88,7 @@ pub fn handle(site: &Site, request: &Request, now: i64) -> Response {
     answer.negotiated(request).varied(request).finished(&request.method)
 }
 
-/// Whether everything that a view shows is published by rename in the output directory itself.
+/// Whether everything that a view shows is published by rename in the output directory itself, or can be as old as a cached page.
 fn is_cacheable(route: &Route) -> bool {
     match route {
         Route::Home(_)
@@ -101,12 +102,12 @@ fn is_cacheable(route: &Route) -> bool {
         | Route::Grid { .. }
         | Route::Compare(_)
         | Route::History { .. }
-        | Route::Commit(_) => true,
-        // Logs grow in subdirectories, the status changes every second, and the others are cheap.
-        Route::Test(_)
         | Route::Coverage { .. }
         | Route::Build { .. }
         | Route::Status
+        | Route::Commit(_) => true,
+        // Logs grow in subdirectories, and the others are cheap.
+        Route::Test(_)
         | Route::Follow { .. }
         | Route::Revision { .. }
         | Route::File(_)

@@ -37,7 +37,7 @@ pub fn request(environment: &HashMap<String, String>, roots: &[&str]) -> Request
     let query = variable("QUERY_STRING").into();
     let is_https = matches!(variable("HTTPS"), "on" | "1") || variable("REQUEST_SCHEME") == "https";
     let origin = own_host(&headers).filter(|_| is_https).map(|host| format!("https://{host}"));
-    Request { method, path, query, headers, client, mount, origin, is_forwarded: false }
+    Request { method, path, query, headers, client, mount, origin, is_forwarded: false, refreshes: false }
 }
 
 /// The mount point, and the path below it, which is still encoded.

@@ -4,10 +4,14 @@
 //! rendered for this request could not be newer. Or nothing has been published since (each file of the results is
 //! replaced by rename, which changes the mtime of their directory) and the page is young: a change that another program
 //! makes in place is visible after [`AGE_MAX`].
+//!
+//! While a page is requested often, requests do not wait for its renewal: if nothing has been published, the server sends the
+//! page until [`AGED_MAX`], and renders the next one meanwhile.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use moka::policy::EvictionPolicy;
@@ -17,6 +21,8 @@ use super::{Body, Response};
 
 /// The maximum time for which a page is cached.
 pub const AGE_MAX: Duration = Duration::from_millis(500);
+/// The maximum time for which a page is sent while the next one is rendered.
+pub const AGED_MAX: Duration = Duration::from_secs(2);
 /// The maximum memory of all cached pages with their encodings, in bytes.
 const BYTES_MAX: u64 = 48 << 20;
 /// The memory of a page's headers and bookkeeping, in bytes.
@@ -46,6 +52,8 @@ struct Page<E> {
     began: Instant,
     stamp: Option<Stamp>,
     result: Result<Response, E>,
+    /// Whether the next one is being rendered.
+    is_refreshing: AtomicBool,
 }
 
 impl<E> Page<E> {
@@ -72,7 +80,7 @@ impl<E: Clone + Send + Sync + 'static> Default for PageCache<E> {
                 u32::try_from(weight).unwrap_or(u32::MAX)
             })
             .eviction_policy(EvictionPolicy::lru())
-            .time_to_live(AGE_MAX)
+            .time_to_live(AGED_MAX)
             .build();
         Self { pages }
     }
@@ -80,11 +88,12 @@ impl<E: Clone + Send + Sync + 'static> Default for PageCache<E> {
 
 impl<E: Clone + Send + Sync + 'static> PageCache<E> {
     /// The page at an address, for a request that arrived at `arrived`: a valid cached page, or a new one. Concurrent
-    /// requests for the same page wait for a single rendering.
+    /// requests for the same page wait for a single rendering. If the server `refreshes` pages, the page may be an older one,
+    /// with a request to render it again.
     pub fn get(
         &self,
         address: &str,
-        arrived: Instant,
+        (arrived, refreshes): (Instant, bool),
         stamp: impl Fn() -> Option<Stamp>,
         render: impl Fn() -> Result<Response, E>,
     ) -> Result<Response, E> {
@@ -92,7 +101,18 @@ impl<E: Clone + Send + Sync + 'static> PageCache<E> {
             let young = page.result.is_ok() && page.stamp.is_some() && page.began.elapsed() < AGE_MAX;
             page.began >= arrived || (young && page.stamp == stamp())
         };
-        let new = || Arc::new(Page { began: Instant::now(), stamp: stamp(), result: render() });
+        let new = || {
+            let (began, stamp) = (Instant::now(), stamp());
+            Arc::new(Page { began, stamp, result: render(), is_refreshing: AtomicBool::new(false) })
+        };
+        if let Some(page) = self.pages.get(address).filter(|page| refreshes && page.stamp.is_some())
+            && (AGE_MAX..AGED_MAX).contains(&page.began.elapsed())
+            && page.stamp == stamp()
+            && let Some(response) = page.result.as_ref().ok().and_then(Response::copied)
+        {
+            let needs_refresh = !page.is_refreshing.swap(true, Ordering::Relaxed);
+            return Ok(Response { needs_refresh, ..response });
+        }
         // If the rendering that a request waited for started before the request arrived, it may need the next one.
         for _ in 0..2 {
             let page =
@@ -113,7 +133,7 @@ impl<E: Clone + Send + Sync + 'static> PageCache<E> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use super::super::{Rendered, content_type};
     use super::*;
@@ -136,7 +156,7 @@ mod tests {
     fn a_page_is_cached_until_something_is_published() {
         let cache = PageCache::default();
         let get = |stamp: Option<Stamp>, text_now: &str| {
-            text(cache.get("/ci", Instant::now(), || stamp, || page(text_now.into())).unwrap())
+            text(cache.get("/ci", (Instant::now(), false), || stamp, || page(text_now.into())).unwrap())
         };
         assert_eq!(get(stamp(1), "a"), "a");
         assert_eq!(get(stamp(1), "b"), "a");
@@ -147,9 +167,27 @@ mod tests {
         std::thread::sleep(AGE_MAX);
         assert_eq!(get(stamp(2), "f"), "f", "the old page has expired");
         // Neither an error nor the page before it is cached.
-        let error = cache.get("/ci", Instant::now(), || stamp(3), || Err("broken"));
+        let error = cache.get("/ci", (Instant::now(), false), || stamp(3), || Err("broken"));
         assert_eq!(error.unwrap_err(), "broken");
         assert_eq!(get(stamp(3), "g"), "g");
+    }
+
+    #[test]
+    fn an_aged_page_is_sent_while_the_next_one_is_rendered() {
+        let cache = PageCache::default();
+        let get = |refreshes: bool, stamp: Option<Stamp>, text_now: &str| {
+            let got =
+                cache.get("/ci", (Instant::now(), refreshes), || stamp, || page(text_now.into())).unwrap();
+            (got.needs_refresh, text(got))
+        };
+        assert_eq!(get(true, stamp(1), "a"), (false, "a".into()));
+        std::thread::sleep(AGE_MAX);
+        assert_eq!(get(true, stamp(1), "b"), (true, "a".into()), "one request refreshes the page");
+        assert_eq!(get(true, stamp(1), "b"), (false, "a".into()));
+        assert_eq!(get(false, stamp(1), "c"), (false, "c".into()), "the refresh");
+        assert_eq!(get(true, stamp(1), "d"), (false, "c".into()));
+        std::thread::sleep(AGE_MAX);
+        assert_eq!(get(true, stamp(2), "e"), (false, "e".into()), "something was published");
     }
 
     #[test]
@@ -163,7 +201,7 @@ mod tests {
                     start.wait();
                     let rendered = cache.get(
                         "/ci",
-                        Instant::now(),
+                        (Instant::now(), false),
                         || None,
                         || {
                             renderings.fetch_add(1, Ordering::SeqCst);
@@ -186,14 +224,14 @@ mod tests {
         for number in 0..3000 {
             let address = format!("/ci?user={number}");
             let body = if number % 10 == 0 { large.clone() } else { String::new() };
-            cache.get(&address, Instant::now(), || stamp(1), || page(body.clone())).unwrap();
+            cache.get(&address, (Instant::now(), false), || stamp(1), || page(body.clone())).unwrap();
             if number % 100 == 0 {
                 cache.pages.run_pending_tasks();
                 assert!(cache.pages.weighted_size() <= BYTES_MAX);
             }
         }
         let huge = "x".repeat(usize::try_from(BYTES_MAX).unwrap() / 2);
-        cache.get("/huge", Instant::now(), || stamp(1), || page(huge.clone())).unwrap();
+        cache.get("/huge", (Instant::now(), false), || stamp(1), || page(huge.clone())).unwrap();
         cache.pages.run_pending_tasks();
         assert!(!cache.pages.contains_key("/huge"));
     }

@@ -42,6 +42,8 @@ pub struct Request {
     pub origin: Option<String>,
     /// Whether the headers of a proxy can change the response.
     pub is_forwarded: bool,
+    /// Whether the server refreshes the cache after a response that [needs it](super::Response::needs_refresh).
+    pub refreshes: bool,
 }
 
 impl Request {

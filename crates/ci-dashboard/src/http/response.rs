@@ -29,6 +29,8 @@ pub struct Response {
     pub headers: HeaderMap,
     /// The body.
     pub body: Body,
+    /// Whether the server is to answer the request once more, for the cache, after it has sent this response.
+    pub needs_refresh: bool,
 }
 
 /// The source of the bytes of a body.
@@ -114,7 +116,7 @@ impl Response {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-        Self { status, headers, body: Body::Bytes(body.into()) }
+        Self { status, headers, body: Body::Bytes(body.into()), needs_refresh: false }
     }
 
     /// A page or view, to be [`negotiated`](Self::negotiated).
@@ -149,7 +151,7 @@ impl Response {
             Body::Rendered(rendered) => Body::Rendered(Arc::clone(rendered)),
             Body::File { .. } | Body::Events(_) => return None,
         };
-        Some(Self { status: self.status, headers: self.headers.clone(), body })
+        Some(Self { status: self.status, headers: self.headers.clone(), body, needs_refresh: false })
     }
 
     /// Applies a conditional or range request to a complete body with these validators.

@@ -81,6 +81,7 @@ async fn answer<H: Handler>(
         query: parts.uri.query().unwrap_or("").into(),
         headers: parts.headers,
         client: Some(client.address()),
+        refreshes: true,
         ..Request::default()
     };
     let request = server.handler.public_address().locate(request, client.is_behind_proxy());
@@ -96,6 +97,10 @@ async fn answer<H: Handler>(
     let handle = move || {
         let response = handling.handler.handle(&request, &body);
         drop(permit);
+        if response.needs_refresh {
+            let again = Request { refreshes: false, ..request };
+            tokio::task::spawn_blocking(move || drop(handling.handler.handle(&again, &[])));
+        }
         response
     };
     match tokio::task::spawn_blocking(handle).await {

@@ -1,7 +1,7 @@
 // Measures pages: node pages.mjs PROGRAM DIR PAGES [RATE]. PROGRAM is ci-dashboard, DIR the results, and PAGES a file of lines "NAME ADDRESS",
 // which `--example large` of ci-dashboard prints. Prints a table: bytes and nodes of the first view, violations that axe finds, light and
 // dark, without JavaScript, and the widths at which the page scrolls horizontally. The exit code is 1 if a page is over a limit.
-// With RATE, wrk requests each page about RATE times per second for 5 s, and the table has the 99th percentile of the response times; the
+// With RATE, wrk requests each page about RATE times per second for 4 s, and the table has the 99th percentile of the response times; the
 // pages are not opened in a browser then, so that nothing else runs. VERBOSE=1 prints each violation.
 import { execFile } from "node:child_process";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
@@ -61,7 +61,7 @@ async function p99(target) {
   const script = join(scratch, "wait.lua");
   await writeFile(script, `function delay() return ${WAIT} end\n`);
   const connections = Math.ceil(rate * WAIT / 1000 * 1.05);
-  const { stdout } = await promisify(execFile)("wrk", ["-t1", `-c${connections}`, "-d5s", "--latency", "-s", script, origin + target]);
+  const { stdout } = await promisify(execFile)("wrk", ["-t1", `-c${connections}`, "-d4s", "--latency", "-s", script, origin + target]);
   const [, number, unit] = stdout.match(/ 99%\s+([\d.]+)(us|ms|s)/);
   return [number * { us: 0.001, ms: 1, s: 1000 }[unit], Number(stdout.match(/Requests\/sec:\s+([\d.]+)/)[1])];
 }

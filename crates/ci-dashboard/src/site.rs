@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use http::{Method, StatusCode};
+use model::Status;
 use results::{Reader, Resolved};
 
 use crate::assets;
@@ -72,7 +73,7 @@ pub fn handle(site: &Site, request: &Request, now: i64) -> Response {
     let (format, route) = route::parse(request);
     let answer = if matches!(request.method, Method::GET | Method::HEAD) {
         route.map_err(Problem::from).and_then(|route| {
-            if is_cacheable(&route) {
+            if is_cacheable(site, &route) {
                 let address = format!("{}\0{}?{}", request.mount, request.path, request.query);
                 let stamp = || Stamp::of(site.reader().output_dir());
                 let asked = (arrived, request.refreshes);
@@ -89,8 +90,13 @@ pub fn handle(site: &Site, request: &Request, now: i64) -> Response {
 }
 
 /// Whether everything that a view shows is published by rename in the output directory itself, or can be as old as a cached page.
-fn is_cacheable(route: &Route) -> bool {
+fn is_cacheable(site: &Site, route: &Route) -> bool {
     match route {
+        // The log of a running test grows in a subdirectory.
+        Route::Test(test) => {
+            let entry = site.reader().entry(&test.sha, &test.key);
+            entry.ok().flatten().is_some_and(|entry| entry.status() != Status::InProgress)
+        }
         Route::Home(_)
         | Route::User(..)
         | Route::Branch { .. }
@@ -106,9 +112,8 @@ fn is_cacheable(route: &Route) -> bool {
         | Route::Build { .. }
         | Route::Status
         | Route::Commit(_) => true,
-        // Logs grow in subdirectories, and the others are cheap.
-        Route::Test(_)
-        | Route::Follow { .. }
+        // The others are cheap.
+        Route::Follow { .. }
         | Route::Revision { .. }
         | Route::File(_)
         | Route::Asset(_)

@@ -104,6 +104,8 @@ fn a_running_bisection_and_a_record_that_cannot_be_read() {
     for entry in std::fs::read_dir(farm.path().join("bisect")).unwrap() {
         std::fs::write(entry.unwrap().path(), "{\"id\": 1").unwrap();
     }
+    // A page is at most half a second old.
+    std::thread::sleep(std::time::Duration::from_millis(500));
     assert!(!page(&farm, 1).contains("Bisection"));
 }
 

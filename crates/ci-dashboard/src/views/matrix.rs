@@ -17,7 +17,7 @@ use crate::route::{BranchRef, CommitOrBranch, Format, with_parameter};
 /// The maximum number of configurations on a page.
 const COLUMNS_MAX: usize = 24;
 /// The maximum number of cells on a page.
-const CELLS_MAX: usize = 330;
+const CELLS_MAX: usize = 270;
 /// The maximum number of rows on a page.
 const ROWS_MAX: usize = 100;
 

@@ -106,12 +106,12 @@ mod tests {
         assert_eq!(writer.reader().unknown_patches(&branch, 9), std::slice::from_ref(&second));
         record(&writer, scratch.path().into(), branch.clone()).await.unwrap();
         let reader = writer.reader();
-        let [row] = reader.same_patch_rows(&second).try_into().unwrap();
+        let [row] = reader.same_patch(&second).try_into().unwrap();
         assert_eq!((&row.commit, row.counts.get(Status::Passed)), (&first, 1));
-        assert_eq!((reader.same_patch(&first, 9), reader.same_patch(&root, 9)), (vec![], vec![]));
+        assert_eq!((reader.same_patch(&first), reader.same_patch(&root)), (vec![], vec![]));
         let policy = results::retention::Policy { commits: 9, rest: std::time::Duration::ZERO };
         writer.apply(writer.plan_retention(policy).unwrap()).await.unwrap();
-        assert_eq!(reader.same_patch(&second, 9), []);
+        assert_eq!(reader.same_patch(&second), []);
         writer.close().await.unwrap();
     }
 }

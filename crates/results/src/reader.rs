@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use model::{
-    BranchName, BranchRef, CommitId, Counts, ExperimentKey, ResultKey, StatusSnapshot, TrustDomain, UserName,
+    BranchName, BranchRef, CommitId, ExperimentKey, ResultKey, StatusSnapshot, TrustDomain, UserName,
 };
 
 use crate::branch_file;
@@ -253,28 +253,19 @@ impl Reader {
             .flatten()
     }
 
-    /// At most `most` other commits with results whose patch is that of this commit, on another base, the newest first; known for
-    /// commits with a [`Note::Patch`]. Reads the database.
-    #[must_use]
-    pub fn same_patch(&self, commit: &CommitId, most: usize) -> Vec<CommitId> {
-        self.database.query(|connection| db::patch::same(connection, commit, most)).unwrap_or_default()
-    }
-
     /// At most `most` commits of a branch without a [`Note::Patch`], the newest first. Reads the database.
     #[must_use]
     pub fn unknown_patches(&self, branch: &BranchRef, most: usize) -> Vec<CommitId> {
         self.database.query(|connection| db::patch::unknown(connection, branch, most)).unwrap_or_default()
     }
 
-    /// The counts of the results at other commits with the patch of this commit, on other bases, the newest first. Reads the
-    /// database.
+    /// Other commits with results and the patch of this commit, on other bases, the newest first; known for commits with a
+    /// [`Note::Patch`]. Reads the database.
     #[must_use]
-    pub fn same_patch_rows(&self, commit: &CommitId) -> Vec<SamePatchRow> {
-        let row = |commit: CommitId| {
-            let counts: Counts = self.commit(&commit).ok()??.entries.iter().map(TestEntry::status).collect();
-            Some(SamePatchRow { commit, counts })
-        };
-        self.same_patch(commit, SAME_PATCH_MAX).into_iter().filter_map(row).collect()
+    pub fn same_patch(&self, commit: &CommitId) -> Vec<SamePatchRow> {
+        let rows = self.database.query(|connection| db::patch::same(connection, commit, SAME_PATCH_MAX));
+        let row = |(commit, counts)| SamePatchRow { commit, counts };
+        rows.unwrap_or_default().into_iter().map(row).collect()
     }
 
     /// The tests of a commit that wait for an idle slot, with their status at the commit at which each ran with the same code.

@@ -11,6 +11,7 @@ use kernel::closure::BuildFiles;
 use kernel::{Cache, Store};
 use model::{CommitId, KernelId, KeyParts, ResultKey, Status};
 use results::Reader;
+use results::json::SamePatchRow;
 
 /// The name of the artifact with the coverage of a run.
 const COVERAGE: &str = "coverage.info";
@@ -18,8 +19,6 @@ const COVERAGE: &str = "coverage.info";
 const COVERAGE_BYTES: u64 = 256 << 20;
 /// The maximum number of commits that are searched for coverage.
 const COVERED_MAX: usize = 100;
-/// The maximum number of commits with the same patch that are looked at.
-const VERSIONS_MAX: usize = 5;
 /// The maximum number of kernels that are searched for the files of their build.
 const KERNELS_MAX: usize = 100;
 
@@ -81,11 +80,11 @@ pub(super) async fn of(
 
 /// Whether a test passes at another commit with the same patch.
 fn passes_on_other_base(reader: &Reader, commit: &CommitId, test: &ResultKey) -> bool {
-    let passes = |other: &CommitId| {
-        let entry = reader.recorded_entry(other, test).ok().flatten();
+    let passes = |other: &SamePatchRow| {
+        let entry = reader.recorded_entry(&other.commit, test).ok().flatten();
         entry.is_some_and(|entry| entry.status() == Status::Passed)
     };
-    reader.same_patch(commit, VERSIONS_MAX).iter().any(passes)
+    reader.same_patch(commit).iter().any(passes)
 }
 
 impl KnownFiles {

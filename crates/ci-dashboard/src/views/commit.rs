@@ -131,7 +131,7 @@ pub fn view(context: Context<'_>, route: &CommitRoute, format: Format) -> Result
     };
     context.store.cache_names(&results);
     let same_code = same_code_rows(context, route, &filter);
-    let same_patch = context.store.reader().same_patch_rows(&route.sha);
+    let same_patch = context.store.reader().same_patch(&route.sha);
     let suspicious =
         place.as_ref().filter(|_| route.status.is_none() && route.page == 0).map_or_else(Vec::new, |place| {
             suspicious::of_commit(context, &filter, &results, &earlier(&place.entries, place.row))

@@ -164,7 +164,7 @@ impl Backend for Local {
     }
 
     fn same_patch(&self, commit: &CommitId) -> Result<Vec<SamePatchRow>, Problem> {
-        Ok(self.reader.same_patch_rows(commit))
+        Ok(self.reader.same_patch(commit))
     }
 
     fn same_code(&self, commit: &CommitId) -> Result<Vec<SameCodeRow>, Problem> {

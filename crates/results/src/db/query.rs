@@ -197,7 +197,7 @@ fn authorship(row: &Row<'_>, at: usize) -> rusqlite::Result<Authorship> {
     Ok(Authorship { author: author.unwrap_or_default(), date: date.unwrap_or_default() })
 }
 
-fn summary(row: &Row<'_>, at: usize) -> rusqlite::Result<Summary> {
+pub(super) fn summary(row: &Row<'_>, at: usize) -> rusqlite::Result<Summary> {
     let (failed, flaky): (u32, u32) = (row.get(at + 1)?, row.get(at + 6)?);
     let counts = Counts {
         passed: row.get(at)?,

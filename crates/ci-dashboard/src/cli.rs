@@ -1,20 +1,25 @@
 //! The `ci-dashboard` command: a server, or a CGI program if a web server starts it as one.
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::{Args, FromArgMatches as _, Parser, Subcommand};
 use http_server::{Limits, Proxies, Proxy};
+use model::BranchRef;
 use results::Reader;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::actions::{Actions, Requests, Rerun, Token, Webhook};
+use crate::export::{Export, Exported, export};
 use crate::http::{PublicAddress, cgi};
+use crate::page::Plural as _;
 use crate::problem::Problem;
 use crate::repos::Repos;
 use crate::route::{self, ROOTS};
@@ -26,7 +31,12 @@ use crate::views;
 const EXAMPLES: &str = "Examples:
   ci-dashboard --config ci.toml serve
   ci-dashboard serve --output-dir ci-data --listen 127.0.0.1:8081
-  ci-dashboard serve --rerun-token-file ~/.ktest/rerun-token    # openssl rand -hex 32 > FILE; chmod 600 FILE";
+  ci-dashboard serve --rerun-token-file ~/.ktest/rerun-token    # openssl rand -hex 32 > FILE; chmod 600 FILE
+  ci-dashboard export /srv/www/ext4 --branch mira/ext4-testing";
+
+const EXPORT_EXAMPLES: &str = "Examples:
+  ci-dashboard export /srv/www/ext4 --branch mira/ext4-testing
+  ci-dashboard export copy --commits 20 --base-url https://ci.example.org";
 
 /// Threads for reading files, in addition to those that run handlers.
 const FILE_THREADS: usize = 16;
@@ -48,6 +58,28 @@ struct Arguments {
 enum Command {
     /// Serve the dashboard over HTTP.
     Serve(ServeArguments),
+    /// Write a static copy of the pages of branches, for any web server or to open as files.
+    ///
+    /// The copy has the pages of the branches, of their newest commits with results, of the tests that failed at these
+    /// commits, and their logs.
+    #[command(after_help = EXPORT_EXAMPLES)]
+    Export(ExportArguments),
+}
+
+#[derive(Args, Debug)]
+struct ExportArguments {
+    /// Write the copy to this directory. An earlier copy there is replaced.
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Export only this branch; can be repeated [default: all branches].
+    #[arg(long, value_name = "USER/BRANCH")]
+    branch: Vec<BranchRef>,
+    /// Export the pages of the newest N commits with results of each branch.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    commits: usize,
+    /// Link to the dashboard at this address for pages that are not exported [default: no links to them].
+    #[arg(long, value_name = "URL")]
+    base_url: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -115,9 +147,16 @@ pub fn main() -> ExitCode {
     let result = if cgi::is_cgi() {
         answer_cgi()
     } else {
-        let Arguments { results, command: Command::Serve(arguments) } = parsed();
-        let signals = [SignalKind::interrupt(), SignalKind::terminate()];
-        let worked = fsx::stop::supervise(&signals, STOP, |_| 1, move || run_server(&results, &arguments));
+        let Arguments { results, command } = parsed();
+        let worked = fsx::stop::supervise(
+            &SIGNALS,
+            STOP,
+            |_| 1,
+            move || match command {
+                Command::Serve(arguments) => run_server(&results, &arguments),
+                Command::Export(arguments) => run_export(&results, arguments),
+            },
+        );
         worked.unwrap_or_else(|error| Err(error.into()))
     };
     match result {
@@ -188,6 +227,76 @@ fn run_server(results: &ResultsArguments, arguments: &ServeArguments) -> anyhow:
     })
 }
 
+fn run_export(results: &ResultsArguments, arguments: ExportArguments) -> anyhow::Result<()> {
+    let site = site(results)?;
+    let ExportArguments { dir, branch: branches, commits, base_url } = arguments;
+    let is_stopped = Arc::new(AtomicBool::new(false));
+    let stop = Arc::clone(&is_stopped);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("cannot start the thread that waits for signals")?;
+    runtime.spawn(async move {
+        fsx::stop::first_signal(&SIGNALS).await;
+        stop.store(true, Ordering::Relaxed);
+    });
+    let mut line = ProgressLine::new();
+    let wanted = Export { dir, branches, commits, base_url };
+    let exported = export(site, &wanted, fsx::clock::unix_seconds(), |exported| {
+        line.show(exported);
+        !is_stopped.load(Ordering::Relaxed)
+    });
+    line.clear();
+    let Exported { pages, logs, pages_left_out, logs_left_out, .. } = exported?;
+    if pages_left_out + logs_left_out > 0 {
+        stdio::message(format_args!(
+            "left out, beyond the limits: {} and {}",
+            pages_left_out.plural("page"),
+            logs_left_out.plural("log")
+        ));
+    }
+    stdio::line(format_args!("{}: {}, {}", wanted.dir.display(), pages.plural("page"), logs.plural("log")))?;
+    Ok(())
+}
+
+/// The number of exported files, on a terminal.
+struct ProgressLine {
+    is_terminal: bool,
+    shown: Instant,
+}
+
+impl ProgressLine {
+    const INTERVAL: Duration = Duration::from_millis(100);
+
+    fn new() -> Self {
+        Self { is_terminal: io::stderr().is_terminal(), shown: Instant::now() }
+    }
+
+    fn show(&mut self, exported: &Exported) {
+        if self.is_terminal && self.shown.elapsed() >= Self::INTERVAL {
+            self.shown = Instant::now();
+            let Exported { pages, logs, pages_left_out, logs_left_out, .. } = exported;
+            let left_out = match pages_left_out + logs_left_out {
+                0 => String::new(),
+                count => format!(", {} left out", count.plural("file")),
+            };
+            let text = format!("\r{}, {}{left_out}\x1b[K", pages.plural("page"), logs.plural("log"));
+            // A closed terminal does not stop the export.
+            let _ = io::stderr().write_all(text.as_bytes());
+        }
+    }
+
+    fn clear(&self) {
+        if self.is_terminal {
+            let _ = io::stderr().write_all(b"\r\x1b[K");
+        }
+    }
+}
+
+/// The signals that end the program.
+const SIGNALS: [SignalKind; 2] = [SignalKind::interrupt(), SignalKind::terminate()];
+
 /// The maximum time from a signal until the process exits, even if a file system hangs.
 const STOP: Duration = Duration::from_millis(9500);
 
@@ -237,8 +346,8 @@ mod tests {
             ["ci-dashboard", "--config", "ci.toml", "serve"].as_slice(),
             &["ci-dashboard", "serve", "--config", "ci.toml", "--listen", "127.0.0.1:8080"],
         ] {
-            let Arguments { results, command: Command::Serve(serve) } =
-                Arguments::try_parse_from(words).unwrap();
+            let Arguments { results, command } = Arguments::try_parse_from(words).unwrap();
+            let Command::Serve(serve) = command else { panic!("another command") };
             assert_eq!(results.config, Some("ci.toml".into()));
             assert_eq!(serve.listen.port(), 8080);
         }

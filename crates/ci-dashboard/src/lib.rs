@@ -7,6 +7,7 @@ mod actions;
 mod assets;
 mod build_log;
 pub mod cli;
+mod export;
 mod filter;
 mod http;
 mod logtext;
@@ -21,6 +22,7 @@ mod testfiles;
 mod views;
 
 pub use crate::actions::{Actions, Requests, Rerun, Token, Webhook};
+pub use crate::export::{Export, ExportError, Exported, export};
 pub use crate::http::cgi::is_cgi;
 pub use crate::http::{Body, Encoded, MountError, PublicAddress, Request, Response};
 pub use crate::repos::Repos;

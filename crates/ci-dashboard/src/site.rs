@@ -25,6 +25,8 @@ pub struct Site {
     pages: PageCache<Problem>,
     reruns: bool,
     public: PublicAddress,
+    /// The branches in lists; `None` for all.
+    only: Option<Vec<BranchRef>>,
 }
 
 impl Site {
@@ -32,7 +34,15 @@ impl Site {
     #[must_use]
     pub fn new(reader: Reader, tests: TestFiles) -> Self {
         let (pages, public) = (PageCache::default(), PublicAddress::default());
-        Self { store: Store::new(reader), tests, repos: Repos::default(), pages, reruns: false, public }
+        Self {
+            store: Store::new(reader),
+            tests,
+            repos: Repos::default(),
+            pages,
+            reruns: false,
+            public,
+            only: None,
+        }
     }
 
     /// The same site with a form for reruns on the pages of tests, for a server that accepts reruns.
@@ -47,6 +57,11 @@ impl Site {
         Self { repos, ..self }
     }
 
+    /// The same site with only these branches in lists of branches.
+    pub(crate) fn showing_only(self, branches: Vec<BranchRef>) -> Self {
+        Self { only: Some(branches), ..self }
+    }
+
     /// The same site at the address at which clients find it.
     #[must_use]
     pub fn published_at(self, public: PublicAddress) -> Self {
@@ -57,6 +72,11 @@ impl Site {
     #[must_use]
     pub fn public_address(&self) -> &PublicAddress {
         &self.public
+    }
+
+    /// The results for the views.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
     }
 
     /// The results.
@@ -136,8 +156,8 @@ fn answer(
     route: &Route,
     now: i64,
 ) -> Result<Response, Problem> {
-    let Site { store, tests, repos, reruns, .. } = site;
-    let context = Context { store, request, tests, repos, reruns: *reruns, now };
+    let Site { store, tests, repos, reruns, only, .. } = site;
+    let context = Context { store, request, tests, repos, reruns: *reruns, only: only.as_deref(), now };
     let reader = site.store.reader();
     match (route, format) {
         (Route::Branch { at, .. }, Format::Atom) => return views::feed::atom(context, at),

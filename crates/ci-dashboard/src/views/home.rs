@@ -163,8 +163,9 @@ fn ranked<'a>(
 ) -> Vec<(&'a UserName, Vec<Ranked>)> {
     let of_user = |(user, branches): &'a (UserName, Vec<BranchName>)| {
         let matching = branches.iter().filter(|branch| filter.matches(&format!("{user}/{branch}")));
-        let mut ranked: Vec<Ranked> =
-            matching.map(|branch| rank(context, BranchRef::new(user, branch))).collect();
+        let matching = matching.map(|branch| BranchRef::new(user, branch));
+        let shown = matching.filter(|at| context.only.is_none_or(|only| only.contains(at)));
+        let mut ranked: Vec<Ranked> = shown.map(|at| rank(context, at)).collect();
         ranked.sort_by(|a, b| (a.rank, &a.at.branch).cmp(&(b.rank, &b.at.branch)));
         (user, ranked)
     };

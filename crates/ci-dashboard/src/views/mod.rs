@@ -75,6 +75,8 @@ pub struct Context<'a> {
     pub repos: &'a Repos,
     /// Whether pages offer reruns.
     pub reruns: bool,
+    /// The branches in lists; `None` for all.
+    pub only: Option<&'a [BranchRef]>,
     /// The current time, Unix seconds.
     pub now: i64,
 }

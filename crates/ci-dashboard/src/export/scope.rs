@@ -150,7 +150,15 @@ impl<'a> Scope<'a> {
                 }
                 _ => None,
             },
-            Route::Commit(CommitRoute { sha, at, test: None, config: None, status: None, page }) => {
+            Route::Commit(CommitRoute {
+                sha,
+                at,
+                test: None,
+                config: None,
+                status: None,
+                page,
+                reason: None,
+            }) => {
                 let first = self.commits.get(&sha)?;
                 let at = at.filter(|at| has(at)).unwrap_or_else(|| first.clone());
                 numbered(LINKS.commit(Some(&at), sha.as_str()), page)

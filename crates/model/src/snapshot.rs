@@ -202,19 +202,25 @@ impl HostStatus {
         self.tests.saturating_mul(3600) / seconds
     }
 
+    /// The slot time in seconds by its use.
+    #[must_use]
+    pub fn slot_seconds(&self) -> [(&'static str, u64); 4] {
+        [
+            ("building", self.building_s),
+            ("booting", self.booting_s),
+            ("testing", self.testing_s),
+            ("idle", self.idle_s),
+        ]
+    }
+
     /// How the slot time was used: `31 % building, 5 % booting, 50 % testing, 14 % idle`; `None` if none is counted.
     #[must_use]
     pub fn shares(&self) -> Option<String> {
-        let parts = [
-            (self.building_s, "building"),
-            (self.booting_s, "booting"),
-            (self.testing_s, "testing"),
-            (self.idle_s, "idle"),
-        ];
-        let all = parts.iter().fold(0u64, |sum, (seconds, _)| sum.saturating_add(*seconds));
+        let uses = self.slot_seconds();
+        let all = uses.iter().fold(0u64, |sum, (_, seconds)| sum.saturating_add(*seconds));
         let percent = |seconds: u64| (u128::from(seconds) * 100 + u128::from(all) / 2) / u128::from(all);
-        let word = |(seconds, what): (u64, &str)| format!("{} % {what}", percent(seconds));
-        (all > 0).then(|| parts.map(word).join(", "))
+        let word = |(what, seconds): (&str, u64)| format!("{} % {what}", percent(seconds));
+        (all > 0).then(|| uses.map(word).join(", "))
     }
 }
 

@@ -34,7 +34,7 @@ impl CommitStatuses {
     }
 }
 
-/// Looks up tests at many commits. A test that a commit does not have costs no more than one that it has, if the names are sorted.
+/// Looks up tests at many commits. If the names are sorted, a test that a commit does not have costs as little as one that it has.
 #[derive(Debug, Default)]
 pub struct Lookup {
     /// Whether these names are sorted.

@@ -90,9 +90,9 @@ fn passes_on_other_base(reader: &Reader, commit: &CommitId, test: &ResultKey) ->
 impl KnownFiles {
     fn find(reader: &Reader, suspects: &Suspects) -> Self {
         let newest = suspects.ran_at.iter().take(COVERED_MAX);
-        let executed = newest.map(|commit| executed(reader, commit, &suspects.test));
+        let mut executed = newest.map(|commit| executed(reader, commit, &suspects.test));
         Self {
-            executed: executed.into_iter().find(|files| !files.is_empty()).unwrap_or_default(),
+            executed: executed.find(|files| !files.is_empty()).unwrap_or_default(),
             build: build_files(&suspects.kernels),
         }
     }

@@ -80,13 +80,7 @@ fn farm(out: &mut Metrics, snapshot: &StatusSnapshot, now: i64) {
     }
     out.family("ktest_host_slot_seconds", "Slot time of a host in the same time, by its use.");
     for host in &snapshot.hosts {
-        let uses = [
-            ("building", host.building_s),
-            ("booting", host.booting_s),
-            ("testing", host.testing_s),
-            ("idle", host.idle_s),
-        ];
-        for (what, seconds) in uses {
+        for (what, seconds) in host.slot_seconds() {
             out.sample("ktest_host_slot_seconds", &[("host", &host.name), ("use", what)], seconds);
         }
     }

@@ -16,14 +16,14 @@ use regress::suspicious::{Columns, PASSES_READ, Source};
 use regress::{CommitStatuses, Names};
 use results::bisections::BisectionRecords;
 use results::claims::ClaimRecords;
-use results::json::{ArtifactRow, BuildRow, FlakyRow, OwnersRow, SameCodeRow, SamePatchRow};
+use results::json::{ArtifactRow, BuildRow, FlakyRow, OwnersRow};
 use results::requests::{self, RequestKind, RequestState};
 use results::{
     BranchEntry, CommitResults, HistoryEntry, LogKind, Reader, RecentRun, Resolved, Statuses, TestDuration,
     TestEntry,
 };
 
-use super::{Backend, LogContent};
+use super::{Backend, LogContent, RelatedResults};
 use crate::problem::Problem;
 use crate::select::TestSelection;
 
@@ -163,12 +163,11 @@ impl Backend for Local {
         Ok(OwnersRow::of_failed(&self.reader.owners()?, &results.entries))
     }
 
-    fn same_patch(&self, commit: &CommitId) -> Result<Vec<SamePatchRow>, Problem> {
-        Ok(self.reader.same_patch(commit))
-    }
-
-    fn same_code(&self, commit: &CommitId) -> Result<Vec<SameCodeRow>, Problem> {
-        Ok(self.reader.same_code_rows(commit))
+    fn related_results(&self, commit: &CommitId) -> Result<RelatedResults, Problem> {
+        Ok(RelatedResults {
+            same_code: self.reader.same_code_rows(commit),
+            same_patch: self.reader.same_patch(commit),
+        })
     }
 
     fn source(&self) -> Option<&dyn Source> {

@@ -29,6 +29,15 @@ pub use remote::{CommitFormat, Remote, base};
 use crate::problem::Problem;
 use crate::select::TestSelection;
 
+/// Results of other commits that are no results of a commit.
+#[derive(Debug, Default)]
+pub struct RelatedResults {
+    /// The tests of the commit that wait for an idle slot, because they ran at another commit whose kernel has the same code.
+    pub same_code: Vec<SameCodeRow>,
+    /// Other commits with results and the patch of the commit, on other bases.
+    pub same_patch: Vec<SamePatchRow>,
+}
+
 /// Access to results.
 pub trait Backend: Debug + Send + Sync {
     /// The users and their branches, both sorted.
@@ -118,11 +127,8 @@ pub trait Backend: Debug + Send + Sync {
         Ok(None)
     }
 
-    /// Other commits with results and the patch of this commit, on other bases.
-    fn same_patch(&self, commit: &CommitId) -> Result<Vec<SamePatchRow>, Problem>;
-
-    /// The tests of a commit that wait for an idle slot, because they ran at another commit whose kernel has the same code.
-    fn same_code(&self, commit: &CommitId) -> Result<Vec<SameCodeRow>, Problem>;
+    /// The results of other commits with the same code or patch.
+    fn related_results(&self, commit: &CommitId) -> Result<RelatedResults, Problem>;
 
     /// Columns of commits and single results, if both are quick to read.
     fn source(&self) -> Option<&dyn Source> {

@@ -12,7 +12,7 @@ use results::{Authorship, CommitResults, TestEntry};
 use stdio::terminal;
 
 use super::{Answer, is_failure, since, suspicious, to_json};
-use crate::backend::all_branches;
+use crate::backend::{RelatedResults, all_branches};
 use crate::context::Context;
 use crate::problem::Problem;
 use crate::select::{self, SelectedCommit, TestSelection};
@@ -68,9 +68,8 @@ pub fn run(
         .retain(|entry| (!failed || is_failure(entry.status())) && wanted.matches(entry.key.as_str()));
     let since = since::of_commit(context, at.as_ref(), &results)?;
     let command = since::command(context, &results);
-    let mut same_code = if failed { Vec::new() } else { context.backend.same_code(&results.commit)? };
-    let same_patch = context.backend.same_patch(&results.commit)?;
-    same_code.retain(|row| wanted.matches(&row.name));
+    let RelatedResults { mut same_code, same_patch } = context.backend.related_results(&results.commit)?;
+    same_code.retain(|row| !failed && wanted.matches(&row.name));
     let is_red = results.entries.iter().any(|entry| is_failure(entry.status()));
     let owners = if is_red { context.backend.owners(&results)? } else { Vec::new() };
     let owners = owners.into_iter().filter_map(|row| shown_owners(row, &results)).collect();

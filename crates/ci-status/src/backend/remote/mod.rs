@@ -19,14 +19,14 @@ use results::bisections::BisectionRecords;
 use results::claims::ClaimRecords;
 use results::codec::{Aligned, decode_commit};
 use results::json::{
-    ArtifactRow, BuildRow, CommitRow, CommitView, FlakyRow, HistoryRow, OwnersRow, SameCodeRow, SamePatchRow,
-    SinceRow, SuspicionRow, TestView, UserView,
+    ArtifactRow, BuildRow, CommitRow, CommitView, FlakyRow, HistoryRow, OwnersRow, SinceRow, SuspicionRow,
+    TestView, UserView,
 };
 use results::requests::{self, RequestKind, RequestState};
 use results::{BranchEntry, CommitResults, HistoryEntry, LogKind, PREFIX_MIN, Resolved, layout};
 use serde::de::DeserializeOwned;
 
-use super::{Backend, LogContent, all_branches};
+use super::{Backend, LogContent, RelatedResults, all_branches};
 use crate::problem::Problem;
 use crate::select::TestSelection;
 use cache::Cache;
@@ -369,14 +369,11 @@ impl Backend for Remote {
         Ok(self.json::<CompareView>(&url).ok().flatten().map(|view| view.suspicious))
     }
 
-    fn same_patch(&self, commit: &CommitId) -> Result<Vec<SamePatchRow>, Problem> {
+    fn related_results(&self, commit: &CommitId) -> Result<RelatedResults, Problem> {
         let url = self.http.view(&[("commit", commit.as_str())]);
-        Ok(self.json::<CommitView>(&url).ok().flatten().map(|view| view.same_patch).unwrap_or_default())
-    }
-
-    fn same_code(&self, commit: &CommitId) -> Result<Vec<SameCodeRow>, Problem> {
-        let url = self.http.view(&[("commit", commit.as_str())]);
-        Ok(self.json::<CommitView>(&url).ok().flatten().map(|view| view.same_code).unwrap_or_default())
+        let view = self.json::<CommitView>(&url).ok().flatten();
+        let related = |CommitView { same_code, same_patch, .. }| RelatedResults { same_code, same_patch };
+        Ok(view.map(related).unwrap_or_default())
     }
 
     fn since(&self, at: Option<&BranchRef>, commit: &CommitId) -> Result<Option<Vec<SinceRow>>, Problem> {

@@ -1,4 +1,4 @@
-//! `ci-status bisect`, `believe` and `rerun` from another machine: through a dashboard, with its token.
+//! `ci-status bisect`, `believe`, `rerun`, `drain`, `resume`, `cancel` and `pause` from another machine: through a dashboard, with its token.
 
 #![expect(clippy::unwrap_used, reason = "a test reports what is wrong by failing")]
 
@@ -107,4 +107,44 @@ fn bisections_and_claims_through_a_dashboard() {
     let remote = format!("--remote={}", closed.address);
     let error = run(home.path(), &[&remote, "--token-file", &right], &wanted);
     assert!(error.contains("this dashboard takes no requests"), "{error}");
+}
+
+#[test]
+fn hosts_batches_and_branches_are_stopped_through_a_dashboard() {
+    let (dir, home) = (results(), tempfile::tempdir().unwrap());
+    let right = token(home.path(), "right", TOKEN);
+    let dashboard = Dashboard::start_with(dir.path(), &["--rerun-token-file", &right]);
+    let remote = format!("--remote={}", dashboard.address);
+    let local = format!("--output-dir={}", dir.path().display());
+    let ask = |arguments: &str| run(home.path(), &[&remote, "--token-file", &right], arguments);
+    for (arguments, expected) in [
+        ("drain farm9", "the farm has no host or slot farm9"),
+        ("drain local/2", "the farm has no host or slot local/2"),
+        ("resume local", "local is not drained"),
+        ("cancel local", "give one of its slots: local/0"),
+        ("cancel local/1", "local/1 does not run that batch"),
+        ("pause nobody/none", "nobody"),
+        ("resume amy/next", "amy/next is not paused"),
+        ("drain ../x", "invalid value"),
+    ] {
+        let answer = ask(arguments);
+        assert!(answer.contains(expected), "{arguments}: {answer}");
+        assert_eq!(answer, run(home.path(), &[&local], arguments));
+    }
+    let error = run(home.path(), &[&remote], "drain local");
+    assert!(error.contains("--token-file FILE"), "{error}");
+    assert!(requests::pending(dir.path()).is_empty());
+    for arguments in ["drain local/1 --reason disk", "cancel local/0", "pause amy/next"] {
+        let answer = ask(arguments);
+        assert!(answer.starts_with("requested; ci-daemon has not taken "), "{answer}");
+    }
+    let kinds: Vec<RequestKind> = requests::pending(dir.path()).into_iter().map(|(_, kind)| kind).collect();
+    let json = serde_json::to_string(&kinds).unwrap();
+    for part in [
+        r#"{"drain":{"host":"local","slot":1,"reason":"disk"}}"#,
+        r#"{"cancel_batch":{"host":"local","slot":0,"started":"#,
+        r#"{"pause_branch":{"user":"amy","branch":"next"}}"#,
+    ] {
+        assert!(json.contains(part), "{json}");
+    }
 }

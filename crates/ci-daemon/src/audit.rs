@@ -14,7 +14,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use fsx::clock::unix_seconds;
 use model::{CommitId, ResultKey};
-use results::requests::RequestKind;
+use results::requests::{CancelBatch, RequestKind};
 use serde::{Deserialize, Serialize};
 
 /// The file name in the output directory. Only the daemon's user can read the file.
@@ -87,6 +87,36 @@ pub enum AuditAction {
         /// The claim.
         id: String,
     },
+    /// A host or slot takes no new batches.
+    Drain {
+        /// The host or slot.
+        place: String,
+    },
+    /// It takes batches again.
+    Resume {
+        /// The host or slot.
+        place: String,
+    },
+    /// The end of a batch.
+    #[serde(rename = "cancel_batch")]
+    CancelBatch {
+        /// The slot.
+        place: String,
+        /// When the batch was claimed, in Unix seconds.
+        started: i64,
+    },
+    /// The tests of a branch do not run.
+    #[serde(rename = "pause_branch")]
+    PauseBranch {
+        /// The branch, as `user/branch`.
+        branch: String,
+    },
+    /// They run again.
+    #[serde(rename = "resume_branch")]
+    ResumeBranch {
+        /// The branch, as `user/branch`.
+        branch: String,
+    },
     /// A fetch cycle.
     Fetch,
 }
@@ -121,6 +151,15 @@ impl Requester {
     pub fn owner(uid: u32, address: Option<IpAddr>) -> Self {
         let accounts = fsx::own::read_to_string(Path::new("/etc/passwd"), PASSWD_MAX).unwrap_or_default();
         Self::File { uid, account: account(&accounts, uid), address }
+    }
+
+    /// The account, and whether it requested this for a client of the dashboard: `www-data, through the dashboard`.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Self::File { address: Some(_), .. } => format!("{}, through the dashboard", self.account()),
+            _ => self.account(),
+        }
     }
 
     /// The account, without the address of a client.
@@ -166,6 +205,13 @@ impl From<&RequestKind> for AuditAction {
                 let id = if results::claims::is_id(id) { id.clone() } else { "?".into() };
                 Self::CancelBelieve { id }
             }
+            RequestKind::Drain(drain) => Self::Drain { place: drain.place.to_string() },
+            RequestKind::Resume(place) => Self::Resume { place: place.to_string() },
+            RequestKind::CancelBatch(CancelBatch { host, slot, started }) => {
+                Self::CancelBatch { place: format!("{host}/{slot}"), started: *started }
+            }
+            RequestKind::PauseBranch(pause) => Self::PauseBranch { branch: pause.branch.to_string() },
+            RequestKind::ResumeBranch(branch) => Self::ResumeBranch { branch: branch.to_string() },
         }
     }
 }
@@ -181,6 +227,11 @@ impl fmt::Display for AuditEntry {
             AuditAction::CancelBisection { id } => write!(f, "cancel bisection {id}")?,
             AuditAction::Believe { branch, test } => write!(f, "believe {test} on {branch}")?,
             AuditAction::CancelBelieve { id } => write!(f, "cancel believe {id}")?,
+            AuditAction::Drain { place } => write!(f, "drain {place}")?,
+            AuditAction::Resume { place } => write!(f, "resume {place}")?,
+            AuditAction::CancelBatch { place, .. } => write!(f, "cancel the batch of {place}")?,
+            AuditAction::PauseBranch { branch } => write!(f, "pause {branch}")?,
+            AuditAction::ResumeBranch { branch } => write!(f, "resume {branch}")?,
             AuditAction::Fetch => write!(f, "fetch")?,
         }
         match &self.requester {

@@ -320,10 +320,9 @@ impl<'a> Parts<'a> {
         });
         let (executors, events) =
             ExecutorPool::new(choir.clone(), writer.clone(), options.ktest.clone(), &first);
-        let verdicts = RecordedVerdicts::new(writer.clone());
-        let output_dir = writer.output_dir().to_path_buf();
-        let farm = Farm::new(first.clone(), choir.clone(), verdicts, output_dir, identity);
-        let farm = farm.limited_to(options.limit);
+        let (verdicts, output_dir) = (RecordedVerdicts::new(writer.clone()), writer.output_dir());
+        let farm = Farm::new(first.clone(), choir.clone(), verdicts, output_dir.into(), identity);
+        let farm = farm.limited_to(options.limit).with_controls(left::controls(output_dir));
         let pushes = Some(PushRecorder::start(writer.reader()));
         let (answers_to, answers) = mpsc::unbounded_channel();
         let inbox = Inbox { views, ends: choir.ends(), events, answers };
@@ -451,7 +450,7 @@ impl<'a> Parts<'a> {
     }
 
     async fn view_once(&mut self, mut view: View) {
-        self.executors.take_view(&view);
+        self.executors.take_view(&view, self.farm.controls());
         if let Err(error) = self.publisher.writer().set_compat_tree(view.config.top.compat_tree) {
             tracing::error!("{error}");
         }
@@ -501,6 +500,7 @@ impl<'a> Parts<'a> {
             self.publisher.note_request(&request);
             self.handle(FarmEvent::Request(request)).await;
         }
+        self.apply_controls().await;
     }
 
     fn snapshot_once(&mut self) {

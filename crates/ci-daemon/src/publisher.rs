@@ -15,7 +15,7 @@ use results::{CommitDetails, VerdictRecord, Writer};
 use tokio::sync::mpsc;
 
 use crate::bisect::repository::{self, GitAnswer};
-use crate::farm::Command;
+use crate::farm::{Command, Controls};
 use crate::past_runs::PastRunsReader;
 use crate::patches::PatchRecorder;
 use crate::plan::{self, History, PlannedJob};
@@ -123,6 +123,11 @@ impl Publisher {
             Command::WriteClaim { id, text } => {
                 if let Err(error) = results::claims::write(self.writer.output_dir(), &id, &text) {
                     tracing::error!("the record of a claim: {error}");
+                }
+            }
+            Command::WriteControls(text) => {
+                if let Err(error) = Controls::write(self.writer.output_dir(), &text) {
+                    tracing::error!("the record of what is drained and paused: {error}");
                 }
             }
             Command::KeepCommits { id, repo, commits } => repository::keep(&id, &repo, &commits).await,

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::snapshot::{BatchStatus, BranchStatus, DiskStatus, ExecutorStatus, HostStatus, JobStatus};
-use model::{CommitId, StatusSnapshot, Verdict};
+use model::{CommitId, Drained, HostReport, Paused, StatusSnapshot, Stopped, Verdict};
 use results::notes::{BuildNote, BuildOutcome};
 use testkit::results_fixture::{ResultsFixture, TestResult, commit_id, kernel_id};
 
@@ -409,9 +409,18 @@ impl Writer<'_> {
                 DiskStatus { name: "cache".into(), free: 61 << 30, total: 465 << 30 },
             ],
             branches: self.branches(),
+            drained: vec![Drained { place: "cloud".parse().expect("a host"), stopped: self.stopped("new disk") }],
+            paused: vec![Paused {
+                branch: "mira/stable-6.1".parse().expect("a branch"),
+                stopped: self.stopped("rebase of the stable queue"),
+            }],
             problems: vec!["users/anton.toml:14: unknown key \"test_group\"; did you mean \"test_groups\"? The last good configuration stays in force.".into()],
             ..StatusSnapshot::default()
         });
+    }
+
+    fn stopped(&self, reason: &str) -> Stopped {
+        Stopped { at: self.now - 5_400, by: Some("mira".into()), reason: Some(reason.into()) }
     }
 
     /// What the hosts of the executors did in the last day.
@@ -426,6 +435,14 @@ impl Writer<'_> {
             idle_s: 31_000 * u64::from(load % 4),
             load: Some(load),
             load_at: Some(self.now - 40),
+            report: Some(HostReport {
+                load: Some(load),
+                memory_total: Some(125 << 30),
+                memory_available: Some((u64::from(load) << 30) / 2),
+                cache_total: Some(465 << 30),
+                cache_free: Some(61 << 30),
+            }),
+            reported: Some(self.now - 12),
         };
         [("farm1", 87), ("farm2", 104), ("cloud", 42)].map(host).into()
     }
@@ -481,6 +498,7 @@ impl Writer<'_> {
             busy(2, batch("fs/xfs/basic", "booting", None, 0, 6, 3)),
             idle("farm1/3", "idle", None),
             idle("farm2/0", "idle", None),
+            idle("cloud/0", "drained", None),
             idle(
                 "farm2/1",
                 "quarantined",

@@ -12,7 +12,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use model::snapshot::{BatchStatus, BranchStatus, ExecutorStatus, HostStatus};
-use model::{BranchRef, CommitId, ResultKey, Status, StatusSnapshot, Verdict, build_failed_reason};
+use model::{
+    BranchRef, CommitId, HostReport, ResultKey, Status, StatusSnapshot, Verdict, build_failed_reason,
+};
 use results::notes::{BuildNote, BuildOutcome};
 use results::{CommitResults, TestEntry};
 use testkit::results_fixture::{ResultsFixture, TestResult, commit_id, kernel_id, write_blob};
@@ -362,6 +364,14 @@ fn host_status(host: usize, now: i64) -> HostStatus {
         idle_s: 31_000,
         load: Some(87),
         load_at: Some(now - 40),
+        report: Some(HostReport {
+            load: Some(87),
+            memory_total: Some(125 << 30),
+            memory_available: Some(61 << 30),
+            cache_total: Some(931 << 30),
+            cache_free: Some(187 << 30),
+        }),
+        reported: Some(now - 9),
     }
 }
 

@@ -16,7 +16,7 @@ use results::Reader;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::actions::{Actions, Requests, Rerun, Token, Webhook};
+use crate::actions::{Actions, Control, Requests, Rerun, Token, Webhook};
 use crate::export::{Export, Exported, export};
 use crate::http::{PublicAddress, cgi};
 use crate::page::Plural as _;
@@ -210,6 +210,7 @@ fn run_server(results: &ResultsArguments, arguments: &ServeArguments) -> anyhow:
     let actions = Actions {
         hook: token(&arguments.hook_token_file)?.map(Webhook::new),
         rerun: rerun_token.clone().map(Rerun::new),
+        control: rerun_token.clone().map(Control::new),
         requests: rerun_token.map(Requests::new),
     };
     let limits = arguments.limits();

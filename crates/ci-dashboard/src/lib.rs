@@ -21,7 +21,7 @@ mod store;
 mod testfiles;
 mod views;
 
-pub use crate::actions::{Actions, Requests, Rerun, Token, Webhook};
+pub use crate::actions::{Actions, Control, Requests, Rerun, Token, Webhook};
 pub use crate::export::{Export, ExportError, Exported, export};
 pub use crate::http::cgi::is_cgi;
 pub use crate::http::{Body, Encoded, MountError, PublicAddress, Request, Response};

@@ -27,6 +27,7 @@ impl Handler for Service {
         let has_body = request.method == Method::POST
             && match route::parse(request).1 {
                 Ok(Route::Rerun { .. }) => self.actions.rerun.is_some(),
+                Ok(Route::Control(_)) => self.actions.control.is_some(),
                 Ok(Route::Requests) => self.actions.requests.is_some(),
                 _ => false,
             };
@@ -42,6 +43,9 @@ impl Handler for Service {
                 }
                 (Ok(Route::Rerun { sha, key }), Actions { rerun: Some(rerun), .. }) => {
                     return rerun.answer(reader, request, body, (&sha, &key));
+                }
+                (Ok(Route::Control(_)), Actions { control: Some(control), .. }) => {
+                    return control.answer(reader, request, body);
                 }
                 (Ok(Route::Requests), Actions { requests: Some(requests), .. }) => {
                     return requests.answer(reader, request, body);

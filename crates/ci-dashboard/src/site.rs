@@ -141,6 +141,7 @@ fn is_cacheable(site: &Site, route: &Route) -> bool {
         | Route::Metrics
         | Route::OpenApi
         | Route::Hook
+        | Route::Control(_)
         | Route::Requests
         | Route::RequestState(_)
         | Route::Bisections
@@ -200,6 +201,7 @@ fn answer(
         Route::Health => health(site),
         Route::Metrics => views::metrics::view(context),
         Route::OpenApi => Ok(assets::openapi()),
+        Route::Control(route) => views::control::view(context, route),
         Route::Bisections => views::records::bisections(reader),
         Route::Claims => views::records::claims(reader),
         Route::RequestState(file) => views::records::request(reader, file),

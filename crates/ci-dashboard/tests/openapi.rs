@@ -180,6 +180,7 @@ fn a_force_push_matches_its_schema() {
 #[test]
 fn a_full_and_an_empty_snapshot_match_the_schema() {
     use model::snapshot::{BatchStatus, BranchStatus, DiskStatus, ExecutorStatus, HostStatus, JobStatus};
+    use model::{Drained, HostReport, Paused, Stopped};
     let document = document();
     let nothing = Farm::with(|fixture| {
         fixture.snapshot(&model::StatusSnapshot::default());
@@ -191,6 +192,14 @@ fn a_full_and_an_empty_snapshot_match_the_schema() {
         objects_total: Some(2),
         kernel: model::BuiltKernel { arch: "aarch64".into(), flavor: "kasan".into() },
         ..BatchStatus::default()
+    };
+    let stopped = Stopped { at: 1, by: Some("a".into()), reason: Some("b".into()) };
+    let report = HostReport {
+        load: Some(1),
+        memory_total: Some(2),
+        memory_available: Some(1),
+        cache_total: Some(2),
+        cache_free: Some(1),
     };
     let much = Farm::with(|fixture| {
         fixture.snapshot(&model::StatusSnapshot {
@@ -209,7 +218,18 @@ fn a_full_and_an_empty_snapshot_match_the_schema() {
                 tip: Some("0".repeat(40)),
                 ..BranchStatus::new(&"a/b".parse().unwrap())
             }],
-            hosts: vec![HostStatus { load: Some(1), load_at: Some(1), ..HostStatus::default() }],
+            hosts: vec![HostStatus {
+                load: Some(1),
+                load_at: Some(1),
+                report: Some(report),
+                reported: Some(1),
+                ..HostStatus::default()
+            }],
+            drained: vec![
+                Drained { place: "a/0".parse().unwrap(), stopped: stopped.clone() },
+                Drained { place: "a".parse().unwrap(), stopped: Stopped { by: None, reason: None, at: 1 } },
+            ],
+            paused: vec![Paused { branch: "a/b".parse().unwrap(), stopped }],
             disks: vec![DiskStatus::default()],
             fairshare: [("a".parse().unwrap(), 1.0)].into(),
             weights: [("a".parse().unwrap(), 0.5)].into(),

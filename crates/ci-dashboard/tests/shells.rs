@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ci_dashboard::Request;
-use ci_dashboard::{Actions, Requests, Rerun, Token, Webhook};
+use ci_dashboard::{Actions, Control, Requests, Rerun, Token, Webhook};
 use common::{FAILED_LOG, Farm, body, commits, example, skipped, small};
 use spawn::{Cmd, Limits, Output};
 
@@ -77,6 +77,7 @@ fn the_server_serves() {
     let actions = Actions {
         hook: Some(Webhook::new(token.clone())),
         rerun: Some(Rerun::new(token.clone())),
+        control: Some(Control::new(token.clone())),
         requests: Some(Requests::new(token)),
     };
     let server = runtime.spawn(ci_dashboard::serve(site, actions, listener, Default::default(), async {

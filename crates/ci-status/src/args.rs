@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use model::HostOrSlot;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -49,6 +50,19 @@ Examples:
 
 The farm chooses the commits to run. The verdicts that it has are the first evidence. A test that fails only sometimes is run as
 often as needed, and the result is verified in new VMs.";
+
+/// Examples of the commands that stop and resume.
+const DRAIN: &str = "\
+Examples:
+  ci-status drain farm1 --reason \"new disk\"    # no new batches on farm1
+  ci-status workers                            # who drained what, and why
+  ci-status resume farm1
+  ci-status cancel farm1/3                     # the batch that runs there
+  ci-status pause kmo/next                     # no further tests of the branch
+  ci-status --dashboard https://ci.example.org --token-file ~/.ktest/rerun-token drain farm1
+
+The request is written for ci-daemon, which takes it within two seconds. On another machine it is sent through the dashboard, with the
+token for reruns. What is drained and paused stays so when ci-daemon restarts.";
 
 const BELIEVE: &str = "\
 Examples:
@@ -290,6 +304,8 @@ Examples:
         #[arg(long, value_name = "ID", conflicts_with = "test")]
         cancel: Option<String>,
     },
+    #[command(flatten)]
+    Control(Control),
     /// Not supported; users' files are copied with scp.
     #[command(hide = true)]
     PullConfig,
@@ -301,5 +317,43 @@ Examples:
     Completions {
         /// The shell.
         shell: Shell,
+    },
+}
+
+/// The commands that stop and resume.
+#[derive(Debug, Subcommand)]
+pub enum Control {
+    /// Start no new batches on a host or slot; what runs there finishes.
+    #[command(after_help = DRAIN)]
+    Drain {
+        /// A host, or one of its slots: farm1, farm1/3.
+        #[arg(value_name = "HOST[/SLOT]")]
+        place: HostOrSlot,
+        /// Why; shown on the status page.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Start batches on a drained host or slot again, or run the tests of a paused branch again.
+    #[command(after_help = DRAIN)]
+    Resume {
+        /// A host, a slot, or a branch: farm1, farm1/3, kmo/next.
+        #[arg(value_name = "HOST[/SLOT]|BRANCH")]
+        what: String,
+    },
+    /// Stop the batch of a slot. Its tests without a verdict get the verdict Failed to run, which a rerun replaces.
+    #[command(after_help = DRAIN)]
+    Cancel {
+        /// The slot: farm1/3.
+        #[arg(value_name = "HOST/SLOT")]
+        slot: HostOrSlot,
+    },
+    /// Run no further tests of a branch; what runs finishes.
+    #[command(after_help = DRAIN)]
+    Pause {
+        /// A branch, user/branch, or the beginning of either.
+        branch: String,
+        /// Why; shown on the status page.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
     },
 }

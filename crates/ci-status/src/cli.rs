@@ -15,8 +15,8 @@ use crate::args::{Cli, Command};
 use crate::commands::logs::LogOptions;
 use crate::commands::wait::{Clock, WaitOptions};
 use crate::commands::{
-    Answer, artifacts, believe, bisect, branches, compare, crashes, flaky, follow, history, log, logs, open,
-    range_diff, rerun, show, wait, watch, workers,
+    Answer, artifacts, believe, bisect, branches, compare, control, crashes, flaky, follow, history, log,
+    logs, open, range_diff, rerun, show, wait, watch, workers,
 };
 use crate::context::{Context, ResultsLocation};
 use crate::log_colors::LogColors;
@@ -235,6 +235,7 @@ fn run(cli: &Cli, context: &Context) -> Result<Box<dyn Answer>, Problem> {
             let mut clock = SystemClock { start: Instant::now(), pause: pause(context) };
             Box::new(believe::run(context, &wanted, &mut clock, &mut report)?)
         }
+        Command::Control(control) => Box::new(control::run(context, control)?),
         Command::Believe { test: None, .. } => Box::new(believe::list(context)?),
         Command::Completions { shell } => Box::new(Completions(*shell)),
         Command::PullConfig | Command::PushConfig => return Err(Problem::NoConfigCopy),

@@ -271,6 +271,9 @@ pub enum Problem {
         /// The reason.
         reason: String,
     },
+    /// Nothing is stopped or resumed.
+    #[error("{0}; ci-status workers lists hosts, slots and branches")]
+    NotControlled(#[from] regress::request::NotControlled),
     /// No such claim.
     #[error("no claim {0:?} is running; ci-status believe lists them")]
     NoClaim(String),

@@ -23,12 +23,14 @@
 //! | let one process at a time do something | [`lock::Lock`] |
 //! | name something by its content | [`digest::sha256_hex`], [`digest::Hasher`], [`digest::file`] |
 //! | get an unpredictable number | [`random::bits`] |
+//! | measure the load, the memory and the free space of this host | [`machine::load_percent`], [`machine::memory`], [`own::space`] |
 //! | get the time of day | [`clock::unix_seconds`], [`clock::unix_ms`] |
 
 pub mod clock;
 pub mod digest;
 mod error;
 pub mod lock;
+pub mod machine;
 pub mod own;
 pub mod publish;
 pub mod random;

@@ -6,12 +6,26 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use fsx::lock::Lock;
+use fsx::machine;
 
-use model::TrustDomain;
+use model::{HostReport, TrustDomain};
 
 use crate::error::{BuildError, InfrastructureError};
 use crate::id::hash_fields;
 use crate::progress::Progress;
+
+/// The state of this host, with the space of the file system of its cache. The directory may not exist yet.
+#[must_use]
+pub fn host_report(cache: &Path) -> HostReport {
+    let (cache_free, cache_total) = cache.ancestors().find_map(|dir| fsx::own::space(dir).ok()).unzip();
+    HostReport {
+        load: machine::load_percent(),
+        memory_total: machine::memory("MemTotal:"),
+        memory_available: machine::memory("MemAvailable:"),
+        cache_total,
+        cache_free,
+    }
+}
 
 /// The directory of kernels, build trees and the compiler cache.
 #[derive(Debug, Clone, PartialEq, Eq)]

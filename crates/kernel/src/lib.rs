@@ -44,7 +44,7 @@ pub mod tree;
 mod verify;
 
 pub use build::{build, missing_kernel};
-pub use cache::Cache;
+pub use cache::{Cache, host_report};
 pub use check::UnmetOption;
 pub use error::{BuildError, InfrastructureError, SourceError};
 pub use flavor::{Flavor, merge};

@@ -6,6 +6,7 @@ mod failures;
 pub mod record;
 
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,8 @@ pub struct Reporter {
     console: Option<Console>,
 }
 
+/// When the first heartbeat is sent. Later ones follow at the interval [`HEARTBEAT`].
+const FIRST_HEARTBEAT: Duration = Duration::from_secs(3);
 /// The limit of a subtest's console output in events, in bytes.
 const CONSOLE: usize = 8 << 20;
 /// The maximum size of the console lines in one event, in bytes.
@@ -182,15 +185,18 @@ impl Reporter {
     }
 
     /// Reports periodically that the run is alive, until the result is dropped. A process that is stopped or hangs
-    /// sends no heartbeat.
+    /// sends no heartbeat. Each has the state of the host, with the free space of the directory `cache`.
     #[must_use]
-    pub fn heartbeat(&self) -> Heartbeat {
+    pub fn heartbeat(&self, cache: PathBuf) -> Heartbeat {
         let began = self.began;
         let beat = async move {
+            let mut pause = FIRST_HEARTBEAT;
             loop {
-                tokio::time::sleep(HEARTBEAT).await;
+                tokio::time::sleep(pause).await;
+                pause = HEARTBEAT;
+                let host = Some(kernel::host_report(&cache));
                 // The next event detects a reader that has closed its end.
-                let _ = print_event(began, Event::Heartbeat);
+                let _ = print_event(began, Event::Heartbeat { host });
             }
         };
         Heartbeat((self.style == Style::Events).then(|| tokio::spawn(beat)))
@@ -239,7 +245,7 @@ impl Reporter {
                 let s = if subtests.len() == 1 { "" } else { "s" };
                 self.line(&format!("{test}{at}: {} subtest{s}", subtests.len()));
             }
-            Event::KernelWanted { .. } | Event::Log { .. } | Event::Heartbeat => {}
+            Event::KernelWanted { .. } | Event::Log { .. } | Event::Heartbeat { .. } => {}
             Event::BuildStarted => self.spinner("kernel: searching the store"),
             Event::Phase { what } => self.step(what),
             Event::BuildProgress { done, total } => self.objects(*done, *total),

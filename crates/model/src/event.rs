@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::conditions::{Conditions, ExperimentKey};
+use crate::host_report::HostReport;
 use crate::names::{CommitId, KernelId, SubtestName, TestPath};
 use crate::verdict::Verdict;
 
@@ -116,7 +117,11 @@ pub enum Event {
         subtest: SubtestName,
     },
     /// The run is alive. Sent about every 15 s ([`HEARTBEAT`]) from the start until the last event.
-    Heartbeat,
+    Heartbeat {
+        /// The state of the host. An older `ktest` sends none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        host: Option<HostReport>,
+    },
     /// Console lines since the previous event of this kind, as in the log. Only with `--log-events`; up to 8 MiB per
     /// subtest.
     Log {
@@ -234,6 +239,14 @@ mod tests {
             r#"{"v":1,"at_ms":1234,"event":"verdict","subtest":"punch","status":"Failed","reason":"kernel BUG","duration_ms":5,"dir":"out/a.punch"}"#
         );
         assert_eq!(Stamped::parse(&line).unwrap(), Some(event));
+        for (more, load) in [("", None), (r#","host":{"load":50,"new":1}"#, Some(50))] {
+            let line = format!(r#"{{"v":1,"at_ms":0,"event":"heartbeat"{more}}}"#);
+            let Some(Stamped { event: Event::Heartbeat { host }, .. }) = Stamped::parse(&line).unwrap()
+            else {
+                panic!("{line}")
+            };
+            assert_eq!(host.and_then(|host| host.load), load);
+        }
         assert_eq!(Stamped::parse(r#"{"v":1,"at_ms":0,"event":"from_the_future","x":1}"#).unwrap(), None);
         assert!(matches!(Stamped::parse(r#"{"v":2,"event":"verdict"}"#), Err(EventError::Version(2))));
         assert!(Stamped::parse("rubbish").is_err());

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::branch::{BranchName, BranchRef, UserName};
+use crate::control::{Drained, Paused};
+use crate::host_report::HostReport;
 use crate::kernel_build::BuiltKernel;
 
 /// The snapshot.
@@ -46,6 +48,12 @@ pub struct StatusSnapshot {
     pub disks: Vec<DiskStatus>,
     /// The branches with the result of their last fetch.
     pub branches: Vec<BranchStatus>,
+    /// The hosts and slots that take no new batches.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub drained: Vec<Drained>,
+    /// The branches with tests that do not run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub paused: Vec<Paused>,
     /// Problems that need an operator: an invalid configuration, unreadable results, a full disk.
     pub problems: Vec<String>,
 }
@@ -123,7 +131,7 @@ pub struct ExecutorStatus {
     pub name: String,
     /// Its host.
     pub host: String,
-    /// `idle`, `busy`, `backing off` or `quarantined`.
+    /// `idle`, `busy`, `backing off`, `quarantined` or `drained`.
     pub state: String,
     /// The batch that it runs.
     pub batch: Option<BatchStatus>,
@@ -185,12 +193,18 @@ pub struct HostStatus {
     pub testing_s: u64,
     /// Slot time without work, in seconds.
     pub idle_s: u64,
-    /// The load at the end of the last attempt, in percent of its processors.
+    /// The load at the end of the last attempt or in the newest report, in percent of its processors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load: Option<u32>,
     /// When that was, in Unix seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load_at: Option<i64>,
+    /// Its newest report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report: Option<HostReport>,
+    /// When it was sent, in Unix seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reported: Option<i64>,
 }
 
 impl HostStatus {

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use model::{BranchRef, CommitId, ResultKey};
+use model::{BranchRef, CommitId, HostName, HostOrSlot, ResultKey};
 use serde::{Deserialize, Serialize};
 
 /// The directory of the requests, in the output directory.
@@ -53,6 +53,67 @@ pub enum RequestKind {
     Believe(Believe),
     /// End the claim with this id.
     CancelBelieve(String),
+    /// Start no new batches on a host or slot; what runs there finishes.
+    Drain(Drain),
+    /// Start batches on a drained host or slot again.
+    Resume(HostOrSlot),
+    /// Stop the batch of a slot. Its tests without a verdict get the verdict Failed to run.
+    CancelBatch(CancelBatch),
+    /// Run no further tests of a branch; what runs finishes.
+    PauseBranch(PauseBranch),
+    /// Run the tests of a paused branch again.
+    ResumeBranch(BranchRef),
+}
+
+/// A host or slot to drain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// The host or slot.
+    #[serde(flatten)]
+    pub place: HostOrSlot,
+    /// Why. It must fulfill [`is_reason`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A batch to stop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelBatch {
+    /// The host.
+    pub host: HostName,
+    /// The number of its slot.
+    pub slot: u32,
+    /// The time at which the batch was claimed, in Unix seconds: a later batch of the slot is not stopped.
+    pub started: i64,
+}
+
+/// A branch to pause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseBranch {
+    /// The branch.
+    #[serde(flatten)]
+    pub branch: BranchRef,
+    /// Why. It must fulfill [`is_reason`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Whether a text can be shown as the reason of a request: one line of at most 200 bytes.
+#[must_use]
+pub fn is_reason(text: &str) -> bool {
+    !text.trim().is_empty() && text.len() <= 200 && !text.contains(char::is_control)
+}
+
+impl RequestKind {
+    /// The reason that the user gave.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Drain(drain) => drain.reason.as_deref(),
+            Self::PauseBranch(pause) => pause.reason.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 /// How far the daemon is with a request.
@@ -198,6 +259,11 @@ mod tests {
             text,
             format!(r#"{{"version":1,"rerun":{{"commit":"{}","key":"fs.a.x"}}}}"#, "a".repeat(40))
         );
+        let drain = Drain { place: "farm1/3".parse().unwrap(), reason: Some("new disk".into()) };
+        let path = submit(dir.path(), RequestKind::Drain(drain), None).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text, r#"{"version":1,"drain":{"host":"farm1","slot":3,"reason":"new disk"}}"#);
+        fs::remove_file(path).unwrap();
         let taken = dir.path().join(DIRECTORY).join(TAKEN);
         fs::create_dir(&taken).unwrap();
         fs::rename(&first, taken.join("x.json")).unwrap();

@@ -15,4 +15,4 @@ mod seccomp;
 pub use builder::{Network, RootEntry, Sandbox, root_entries};
 pub use escape::{Attempt, try_to_escape};
 pub use probe::{SandboxError, probe, probe_now};
-pub use resources::{Resources, host_memory};
+pub use resources::Resources;

@@ -38,7 +38,7 @@ impl Resources {
         Self {
             memory: Some(memory().max(MEMORY_FLOOR)),
             // The rest is for this program and the system.
-            total_memory: host_memory("MemTotal:").map(|bytes| bytes / 8 * 7),
+            total_memory: fsx::machine::memory("MemTotal:").map(|bytes| bytes / 8 * 7),
             processes: 4096,
             file_size: 16 << 30,
             tmp: 1 << 30,
@@ -70,18 +70,7 @@ fn possible(limit: u64, resource: Resource) -> u64 {
 
 /// RAM and swap space of this host, in bytes; 0 if unknown.
 fn memory() -> u64 {
-    ["MemTotal:", "SwapTotal:"].into_iter().filter_map(host_memory).sum()
-}
-
-/// A field of this host's `/proc/meminfo`, such as `MemTotal:`, in bytes; `None` if it cannot be read.
-#[must_use]
-pub fn host_memory(field: &str) -> Option<u64> {
-    memory_field(&fsx::own::read_to_string(Path::new("/proc/meminfo"), 1 << 20).ok()?, field)
-}
-
-fn memory_field(text: &str, field: &str) -> Option<u64> {
-    let value = text.lines().find_map(|line| line.strip_prefix(field))?;
-    value.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1 << 10)
+    ["MemTotal:", "SwapTotal:"].into_iter().filter_map(fsx::machine::memory).sum()
 }
 
 /// Whether [`PRLIMIT`] and [`SETSID`], which are in one package, are installed.
@@ -94,13 +83,6 @@ mod tests {
     use super::*;
     use crate::{Sandbox, probe};
     use spawn::Limits;
-
-    #[test]
-    fn a_field_of_meminfo_is_in_bytes() {
-        let text = "MemTotal:       24684092 kB\nMemFree: 1 kB\n";
-        assert_eq!(memory_field(text, "MemTotal:").map(|bytes| bytes >> 20), Some(24105));
-        assert_eq!(memory_field("rubbish", "MemTotal:"), None);
-    }
 
     #[tokio::test]
     async fn memory_processes_and_files_are_limited() {

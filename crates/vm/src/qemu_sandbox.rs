@@ -104,7 +104,7 @@ impl QemuSandbox {
 #[must_use]
 pub fn host_memory_mib() -> Option<u64> {
     let text = |path: &Path| fsx::own::read_to_string(path, 1 << 20).ok();
-    let host = sandbox::host_memory("MemTotal:")? >> 20;
+    let host = fsx::machine::memory("MemTotal:")? >> 20;
     let group = text(Path::new("/proc/self/cgroup")).unwrap_or_default();
     let group = group.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
     let top = Path::new("/sys/fs/cgroup");

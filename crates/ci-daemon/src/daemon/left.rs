@@ -1,6 +1,7 @@
-//! What an earlier daemon left: failures to confirm, and inherited verdicts to check.
+//! What an earlier daemon left: failures to confirm, inherited verdicts to check, and what is drained and paused.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use gitio::CommitInfo;
@@ -8,12 +9,28 @@ use model::CommitId;
 use tokio::task::JoinHandle;
 
 use super::Parts;
-use crate::farm::{FarmEvent, Unconfirmed, unconfirmed};
+use crate::farm::{Controls, FarmEvent, Unconfirmed, unconfirmed};
 use crate::inherit::unchecked;
 use crate::plan::JobRef;
 use crate::watch::fetch_loop::View;
 
+/// What an earlier daemon recorded as drained and paused.
+pub(super) fn controls(output_dir: &Path) -> Controls {
+    Controls::read(output_dir).unwrap_or_else(|problem| {
+        tracing::error!("{problem}");
+        Controls::default()
+    })
+}
+
 impl Parts<'_> {
+    /// Applies what operators stopped or resumed.
+    pub(super) async fn apply_controls(&mut self) {
+        self.executors.set_slots(self.farm.view(), self.farm.controls());
+        if self.farm.take_pause_change() {
+            self.take_view(self.farm.view().clone()).await;
+        }
+    }
+
     /// Searches it in the background.
     pub(super) fn find_left(&self) -> JoinHandle<(Vec<Unconfirmed>, Vec<JobRef>)> {
         let (reader, newest) = (self.publisher.writer().reader(), self.farm.newest());

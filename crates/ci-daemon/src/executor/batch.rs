@@ -6,7 +6,10 @@
 use std::path::{Component, PathBuf};
 
 use model::event::EventError;
-use model::{Conditions, Event, ExperimentKey, KernelId, ResultKey, Stamped, SubtestName, TestPath, Verdict};
+use model::{
+    Conditions, Event, ExperimentKey, HostReport, KernelId, ResultKey, Stamped, SubtestName, TestPath,
+    Verdict,
+};
 use results::notes::BuildOutcome;
 use spawn::Exit;
 
@@ -84,6 +87,8 @@ pub enum Action {
     Build(ReportedBuild),
     /// Write a line to the executor's log.
     Log(String),
+    /// Report the state of the host.
+    HostReport(HostReport),
     /// Inherit the verdicts of the experiment, if all jobs have one; else postpone the jobs, if all have a verdict with the same
     /// code. Then the child must be stopped.
     Inherit {
@@ -194,9 +199,9 @@ impl BatchState {
                 vec![Action::Log(format!("kernel {} is not in the store", kernel.short()))]
             }
             Event::Log { .. } => Vec::new(),
-            Event::Heartbeat => {
+            Event::Heartbeat { host } => {
                 self.sends_heartbeats = true;
-                Vec::new()
+                host.map(Action::HostReport).into_iter().collect()
             }
             Event::KernelReady { kernel, image_hash, cached, fetched, duration_ms } => {
                 let outcome = build_outcome(cached, fetched);

@@ -14,6 +14,7 @@ use super::command::{Tools, tools};
 use super::neighbors::Neighbors;
 use super::placement;
 use super::run::{ExecutorEvent, SlotContext, body};
+use crate::farm::Controls;
 use crate::plan::PlannedJob;
 use crate::watch::fetch_loop::View;
 
@@ -45,16 +46,22 @@ impl ExecutorPool {
     }
 
     /// Adds and removes executors according to the view. The following batches use its tools.
-    pub fn take_view(&mut self, view: &View) {
+    pub fn take_view(&mut self, view: &View, controls: &Controls) {
         let tools = Arc::new(tools(view, &self.ktest));
         self.tools.send_if_modified(|current| {
             let changed = *current != tools;
             *current = tools;
             changed
         });
+        self.set_slots(view, controls);
+    }
+
+    /// Adds and removes executors: one per slot that is not drained. An executor that is removed ends its batch first.
+    pub fn set_slots(&mut self, view: &View, controls: &Controls) {
         let wanted: BTreeMap<String, (HostName, u32)> = placement::slots(&view.config)
             .into_iter()
             .map(|(host, slot)| (format!("{host}/{slot}"), (host, slot)))
+            .filter(|(name, _)| !controls.is_drained(name))
             .collect();
         for name in self.names.iter().filter(|name| !wanted.contains_key(*name)) {
             self.choir.remove_executor(name);
@@ -84,8 +91,8 @@ impl ExecutorPool {
             Ok(()) => {
                 self.names.insert(name);
             }
-            // A removed executor with that name is still running its last batch; the next view retries.
-            Err(error) => tracing::warn!("{error}"),
+            // A removed executor with that name is still running its last batch; the next call retries.
+            Err(error) => tracing::debug!("{error}"),
         }
     }
 }

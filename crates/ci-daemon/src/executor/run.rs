@@ -13,7 +13,8 @@ use gitio::GitError;
 use jobkit::{Batch, Executor, ExecutorLog};
 use model::snapshot::BatchStatus;
 use model::{
-    ArtifactName, BuiltKernel, Conditions, HostName, RepoName, ResultKey, StoreKernel, SubtestName, Verdict,
+    ArtifactName, BuiltKernel, Conditions, HostName, HostReport, RepoName, ResultKey, StoreKernel,
+    SubtestName, Verdict,
 };
 use results::notes::{BuildNote, Note};
 use results::{TestParts, VerdictRecord, Writer};
@@ -54,6 +55,13 @@ pub enum ExecutorEvent {
         executor: String,
         /// The batch.
         batch: Option<BatchProgress>,
+    },
+    /// The state of a host.
+    HostReport {
+        /// The host.
+        host: HostName,
+        /// What it measured.
+        report: HostReport,
     },
     /// A cached build differs from a clean one. An operator must investigate the cause.
     CachedBuildDiffers(String),
@@ -382,6 +390,10 @@ impl<'a> BatchRun<'a> {
         for action in self.state.on_line(line) {
             match action {
                 Action::Log(text) => self.log.line(text),
+                Action::HostReport(report) => {
+                    let host = self.slot.host.clone();
+                    let _ = self.slot.events.send(ExecutorEvent::HostReport { host, report });
+                }
                 Action::Begin(at) => self.begin(at),
                 Action::Build(build) => self.record_build(build),
                 Action::Inherit { experiment, code } => match self.inherit(experiment).await {

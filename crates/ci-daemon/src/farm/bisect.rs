@@ -18,7 +18,6 @@ use super::{Command, Farm, RecordedVerdicts};
 use crate::audit::Requester;
 use crate::bisect::repository::GitAnswer;
 use crate::bisect::{self, Asked, Bench, BisectError, ChainError};
-use crate::executor::placement;
 use crate::plan::{self, Input, JobRef, PlannedJob, Purpose};
 use crate::requests::TakenRequest;
 use crate::watch::fetch_loop::View;
@@ -118,7 +117,8 @@ impl Farm {
     /// The number of slots without work.
     pub(super) fn idle(&self) -> usize {
         let busy = self.batches.len() + self.choir.pending_len();
-        placement::slots(&self.view.config).len().saturating_sub(busy)
+        let slots = self.slots();
+        slots.iter().filter(|name| !self.controls.is_drained(name)).count().saturating_sub(busy)
     }
 
     pub(super) fn begin_bisection(&mut self, request: TakenRequest) -> Vec<Command> {

@@ -6,6 +6,7 @@
 
 mod believe;
 mod bisect;
+mod controls;
 mod postponed;
 mod status;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use results::bisections::BisectionRecord;
 use results::notes::RequestEnd;
 use results::requests::{RequestKind, Rerun};
 
+pub use self::controls::Controls;
 use self::postponed::Postponed;
 pub use self::status::Identity;
 pub use self::unconfirmed::{Unconfirmed, unconfirmed};
@@ -79,6 +81,9 @@ pub struct Farm {
     waiting: Vec<TakenRequest>,
     /// The tests that fail only under load.
     alone: Arc<HashSet<ResultKey>>,
+    /// What operators stopped.
+    controls: Controls,
+    pause_changed: bool,
     /// Builds that differed from a clean one, newest last. They are shown until the daemon restarts.
     alarms: VecDeque<String>,
 }
@@ -149,6 +154,8 @@ pub enum Command {
         /// The question.
         question: GitQuestion,
     },
+    /// Write the record of what is drained and paused.
+    WriteControls(String),
     /// Write the record of a claim.
     WriteClaim {
         /// Its id.
@@ -196,6 +203,8 @@ impl Farm {
             bisect_now: true,
             waiting: Vec::new(),
             alone: Arc::default(),
+            controls: Controls::default(),
+            pause_changed: false,
             alarms: VecDeque::new(),
             view,
         }
@@ -236,7 +245,8 @@ impl Farm {
 
     /// Replans. Pending jobs that are no longer among the first are taken back.
     fn replan(&mut self, history: HashMap<ResultKey, History>) {
-        let input = plan::from_view::input(&self.view, history);
+        let mut input = plan::from_view::input(&self.view, history);
+        input.branches.retain(|branch| !self.controls.is_paused(&branch.name));
         self.window.update(&input, self.view.config.top.window);
         let mut pending = HashMap::new();
         self.choir.remove_where(|job| {
@@ -323,11 +333,17 @@ impl Farm {
             RequestKind::CancelBisection(id) => self.cancel_bisection(id, file),
             RequestKind::Believe(_) => self.begin_claim(request),
             RequestKind::CancelBelieve(id) => self.cancel_claim(id, file),
+            RequestKind::Drain(_)
+            | RequestKind::Resume(_)
+            | RequestKind::CancelBatch(_)
+            | RequestKind::PauseBranch(_)
+            | RequestKind::ResumeBranch(_) => self.control(&request),
         }
     }
 
-    fn job_ended(&mut self, end: End<Arc<PlannedJob>>) -> Vec<Command> {
+    fn job_ended(&mut self, mut end: End<Arc<PlannedJob>>) -> Vec<Command> {
         self.ended.push(&end);
+        self.give_up_cancelled(&mut end);
         self.bisect_now = true;
         if matches!(end.payload.purpose, Purpose::Believe { .. }) {
             self.claim_run_ended(&end);
@@ -403,6 +419,9 @@ impl Farm {
                 if alone == Some(true) && matches!(verdict, Verdict::Failed { .. }) {
                     self.reruns.failed_alone(&job);
                 }
+            }
+            ExecutorEvent::HostReport { host, report } => {
+                self.activity.report(host.as_str(), report, unix_seconds());
             }
             ExecutorEvent::InheritedFailure { job, outcomes } => {
                 let run = self.reruns.confirm(&job, self.view.config.top.confirm_failures, outcomes);

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use config::HostKind;
 use jobkit::{ExecutorState, ExecutorStatus};
 use kernel::Cache;
-use model::StatusSnapshot;
 use model::snapshot::DiskStatus;
+use model::{HostName, StatusSnapshot};
 
 use super::Farm;
 use crate::executor::placement;
@@ -34,7 +35,12 @@ impl Farm {
         let choir = self.choir.status();
         self.ended.update(&choir, now);
         let batches = &self.batches;
-        self.activity.sample(choir.executors.iter().map(|executor| slot_use(batches, executor)), now);
+        let slots = self.slots();
+        let used = choir.executors.iter().map(|executor| slot_use(batches, executor));
+        let drained = slots.iter().filter(|name| self.controls.is_drained(name));
+        let drained = drained.filter_map(|name| Some((name.rsplit_once('/')?.0, SlotUse::Broken)));
+        self.activity.sample(used.chain(drained), now);
+        self.report_this_machine(now);
         let parts = SnapshotParts {
             output_dir: &self.output_dir,
             choir: &choir,
@@ -45,14 +51,27 @@ impl Farm {
             branches: &branches,
             hosts: self.activity.status(now),
             disks: self.disks(),
+            slots: &slots,
+            drained: &self.controls.drained,
+            paused: &self.controls.paused,
             problems: &problems,
         };
         snapshot(self.identity, &parts, now)
     }
 
+    /// Reports the state of this machine, if it is a host: it also has one while nothing runs.
+    fn report_this_machine(&mut self, now: i64) {
+        let hosts = &self.view.config.hosts;
+        let is_local = |host: &HostName| hosts.get(host).is_none_or(|host| host.kind == HostKind::Local);
+        let slots = placement::slots(&self.view.config);
+        let Some((host, _)) = slots.iter().find(|(host, _)| is_local(host)) else { return };
+        let report = kernel::host_report(&cache_dir().unwrap_or_default());
+        self.activity.report(host.as_str(), report, now);
+    }
+
     /// The file systems of this machine that the farm fills.
     fn disks(&self) -> Vec<DiskStatus> {
-        let cache = Cache::from_env(|name| std::env::var_os(name)).ok().map(|cache| cache.dir);
+        let cache = cache_dir();
         let paths = [("results", Some(self.output_dir.clone())), ("cache", cache)];
         let disk = |(name, path): (&str, Option<PathBuf>)| {
             let (free, total) = fsx::own::space(&path?).ok()?;
@@ -77,6 +96,11 @@ impl Farm {
         problems.extend(self.window.problems());
         problems
     }
+}
+
+/// The cache of this machine.
+fn cache_dir() -> Option<PathBuf> {
+    Cache::from_env(|name| std::env::var_os(name)).ok().map(|cache| cache.dir)
 }
 
 /// The host of an executor, and what its slot is used for.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use model::HostReport;
 use model::snapshot::HostStatus;
 
 /// The number of hours that are kept, the current one included.
@@ -43,6 +44,8 @@ struct Host {
     hours: VecDeque<Hour>,
     /// The load of the last verdict in percent, and its time.
     load: Option<(u32, i64)>,
+    /// The newest report, and its time.
+    report: Option<(HostReport, i64)>,
 }
 
 /// What the hosts did.
@@ -81,6 +84,13 @@ impl HostActivity {
         host.load = load.map(|load| (load, now)).or(host.load);
     }
 
+    /// Keeps the report of a host.
+    pub fn report(&mut self, host: &str, report: HostReport, now: i64) {
+        let host = self.hosts.entry(host.into()).or_default();
+        host.load = report.load.map(|load| (load, now)).or(host.load);
+        host.report = Some((report, now));
+    }
+
     /// The status of the hosts. `now` in Unix seconds.
     #[must_use]
     pub fn status(&self, now: i64) -> Vec<HostStatus> {
@@ -99,6 +109,8 @@ impl HostActivity {
                 idle_s: sum(|hour| hour.idle_s),
                 load: host.load.map(|(load, _)| load),
                 load_at: host.load.map(|(_, at)| at),
+                report: host.report.map(|(report, _)| report),
+                reported: host.report.map(|(_, at)| at),
             }
         };
         self.hosts.iter().map(status).collect()
@@ -141,6 +153,11 @@ mod tests {
             ("a", 1000, 2, Some(150), Some(1003))
         );
         assert_eq!((b.idle_s, b.tests, b.load), (5, 0, None));
+        let report = HostReport { load: Some(20), memory_total: Some(64), ..HostReport::default() };
+        activity.report("b", report, 1006);
+        activity.report("a", HostReport::default(), 1006);
+        let [a, b] = activity.status(1007).try_into().unwrap();
+        assert_eq!((a.load, a.reported, b.load, b.report), (Some(150), Some(1006), Some(20), Some(report)));
         // The machine was suspended, and the clock was set back.
         activity.sample(slots, 1005 + 10_000);
         activity.sample(slots, 5);

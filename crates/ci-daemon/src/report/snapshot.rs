@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use jobkit::{ChoirStatus, End, ExecutorState, GroupStatus, Outcome};
 use model::snapshot::{BatchStatus, BranchStatus, DiskStatus, ExecutorStatus, HostStatus, JobStatus};
-use model::{StatusSnapshot, UserName};
+use model::{Drained, Paused, StatusSnapshot, UserName};
 
 use crate::executor::run::BatchProgress;
 use crate::plan::PlannedJob;
@@ -88,6 +88,12 @@ pub struct SnapshotParts<'a> {
     pub hosts: Vec<HostStatus>,
     /// The file systems that the daemon writes to.
     pub disks: Vec<DiskStatus>,
+    /// The names of the executors of all slots.
+    pub slots: &'a [String],
+    /// The hosts and slots that take no new batches.
+    pub drained: &'a [Drained],
+    /// The branches with tests that do not run.
+    pub paused: &'a [Paused],
     /// The problems of the other parts.
     pub problems: &'a [String],
 }
@@ -132,7 +138,9 @@ pub fn snapshot(identity: Identity, parts: &SnapshotParts<'_>, now: i64) -> Stat
         more_to_plan: parts.more_to_plan,
         fairshare: by_user(choir, |group| group.usage),
         weights: by_user(choir, |group| group.weight),
-        executors: choir.executors.iter().map(|executor| shown(executor, parts)).collect(),
+        executors: executors(parts),
+        drained: parts.drained.to_vec(),
+        paused: parts.paused.to_vec(),
         hosts: parts.hosts.clone(),
         disks: parts.disks.clone(),
         branches: parts.branches.to_vec(),
@@ -157,6 +165,22 @@ fn below(dir: &Path, path: &str) -> String {
     below.unwrap_or(path).to_owned()
 }
 
+/// The executors, those of drained slots included: the scheduler no longer has them.
+fn executors(parts: &SnapshotParts<'_>) -> Vec<ExecutorStatus> {
+    let known = &parts.choir.executors;
+    let missing = parts.slots.iter().filter(|name| {
+        parts.drained.iter().any(|drained| drained.place.has(name))
+            && !known.iter().any(|executor| executor.name == **name)
+    });
+    let drained = missing.map(|name| ExecutorStatus {
+        host: name.rsplit_once('/').map_or(name.as_str(), |(host, _)| host).into(),
+        name: name.clone(),
+        state: "drained".into(),
+        ..ExecutorStatus::default()
+    });
+    known.iter().map(|executor| shown(executor, parts)).chain(drained).collect()
+}
+
 fn shown(executor: &jobkit::ExecutorStatus, parts: &SnapshotParts<'_>) -> ExecutorStatus {
     let batch = executor.batch.as_ref().map(|batch| {
         let progress = parts.batches.get(&executor.name).map(|progress| progress.status.clone());
@@ -176,6 +200,7 @@ fn shown(executor: &jobkit::ExecutorStatus, parts: &SnapshotParts<'_>) -> Execut
 #[cfg(test)]
 mod tests {
     use jobkit::{EndCounts, Unplaceable};
+    use model::Stopped;
 
     use super::*;
 
@@ -248,6 +273,7 @@ mod tests {
             phase: "testing".into(),
             ..Default::default()
         };
+        let stopped = Stopped { at: 7, by: Some("kmo".into()), reason: None };
         let parts = SnapshotParts {
             output_dir: "/srv/out".as_ref(),
             choir: &choir,
@@ -258,6 +284,9 @@ mod tests {
             branches: &[],
             hosts: vec![HostStatus { name: "local".into(), tests: 9, ..HostStatus::default() }],
             disks: Vec::new(),
+            slots: &["local/0".into(), "local/1".into(), "local/2".into()],
+            drained: &[Drained { place: "local/2".parse().unwrap(), stopped: stopped.clone() }],
+            paused: &[Paused { branch: "kmo/next".parse().unwrap(), stopped }],
             problems: &["the first".into()],
         };
         let shown = snapshot(Identity { started: 1, pid: 2 }, &parts, 200);
@@ -274,6 +303,9 @@ mod tests {
         let batch = shown.executors[0].batch.as_ref().unwrap();
         assert_eq!((batch.test.as_str(), batch.done, batch.started), ("fs/a", 2, 100));
         assert_eq!(shown.executors[1].state, "quarantined");
+        let drained = &shown.executors[2];
+        assert_eq!((drained.name.as_str(), drained.state.as_str()), ("local/2", "drained"));
+        assert_eq!((shown.executors.len(), shown.drained.len(), shown.paused[0].stopped.at), (3, 1, 7));
         assert_eq!(
             shown.problems,
             [

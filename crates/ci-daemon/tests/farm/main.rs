@@ -3,6 +3,7 @@
 mod believe;
 mod bisect;
 mod chaos;
+mod controls;
 mod daemon;
 mod hung;
 mod inherit;

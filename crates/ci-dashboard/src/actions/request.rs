@@ -1,5 +1,5 @@
-//! The request action: a program requests a bisection, the runs that prove a fix, the end of either, or a rerun, as `ci-status` does on
-//! the daemon's machine.
+//! The request action: a program requests a bisection, the runs that prove a fix, the end of either, a rerun, or that a host, a batch or
+//! a branch stops, as `ci-status` does on the daemon's machine.
 //!
 //! The body is the JSON of a request file ([`results::requests`]). The token is that of reruns, as `Authorization: Bearer`. The action
 //! only writes a request file.
@@ -8,7 +8,7 @@ use belief::Confidence;
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
 use model::{BranchRef, ResultKey};
-use regress::request::{check_believe, check_bisect};
+use regress::request::{NotControlled, check_believe, check_bisect, check_control};
 use results::requests::{Believe, Bisect, Request as Body, RequestKind, VERSION};
 use results::{BranchEntry, HistoryEntry, Reader, bisections, claims};
 use serde::Serialize;
@@ -98,8 +98,30 @@ fn check(reader: &Reader, kind: &RequestKind) -> Result<(), Problem> {
             let runs = found.is_some_and(|found| !found.state.is_final());
             runs.then_some(()).ok_or_else(|| Problem::NotFound("no such claim is running".into()))
         }
+        RequestKind::Drain(_)
+        | RequestKind::Resume(_)
+        | RequestKind::CancelBatch(_)
+        | RequestKind::PauseBranch(_)
+        | RequestKind::ResumeBranch(_) => check_control_request(reader, kind),
         RequestKind::Unlist(_) => {
             Err(Problem::BadRequest("unlist a branch on the machine of ci-daemon: ci-daemon unlist".into()))
+        }
+    }
+}
+
+/// Refuses to stop or resume what the farm does not have.
+pub(super) fn check_control_request(reader: &Reader, kind: &RequestKind) -> Result<(), Problem> {
+    let snapshot = reader.snapshot()?.unwrap_or_default();
+    check_control(&snapshot, kind).map_err(|error| not_controlled(&error))
+}
+
+pub(super) fn not_controlled(error: &NotControlled) -> Problem {
+    let text = error.to_string();
+    match error {
+        NotControlled::Reason | NotControlled::NoSlot(_) => Problem::BadRequest(text),
+        NotControlled::NoHost(_) | NotControlled::NoBranch(_) => Problem::NotFound(text),
+        NotControlled::NotDrained(_) | NotControlled::NoBatch(_) | NotControlled::NotPaused(_) => {
+            Problem::Conflict(text)
         }
     }
 }

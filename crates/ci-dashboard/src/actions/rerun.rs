@@ -101,6 +101,13 @@ pub(super) fn check_rerun(reader: &Reader, sha: &CommitId, key: &ResultKey) -> R
 
 /// The token in a form that was sent from a page of this site.
 fn form_token(request: &Request, body: &[u8]) -> Result<String, Problem> {
+    let fields = form_fields(request, body)?;
+    let token = fields.into_iter().find(|(name, _)| name == "token").map(|(_, token)| token);
+    Ok(token.unwrap_or_default())
+}
+
+/// The fields of a form that was sent from a page of this site.
+pub(super) fn form_fields(request: &Request, body: &[u8]) -> Result<Vec<(String, String)>, Problem> {
     let refused = |reason: &str| Err(Problem::Refused(reason.into()));
     // Browsers send the origin of the form. With older browsers, only the token protects the action.
     let site = request.header(HeaderName::from_static("sec-fetch-site"));
@@ -112,7 +119,5 @@ fn form_token(request: &Request, body: &[u8]) -> Result<String, Problem> {
         return refused("send the token in the form, or as Authorization: Bearer TOKEN");
     }
     let pairs = std::str::from_utf8(body).ok().and_then(|body| request::pairs(body).ok());
-    let pairs = pairs.ok_or_else(|| Problem::BadRequest("the form cannot be decoded".into()))?;
-    let token = pairs.into_iter().find(|(name, _)| name == "token").map(|(_, token)| token);
-    Ok(token.unwrap_or_default())
+    pairs.ok_or_else(|| Problem::BadRequest("the form cannot be decoded".into()))
 }

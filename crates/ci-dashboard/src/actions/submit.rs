@@ -38,5 +38,12 @@ fn words(kind: &RequestKind) -> String {
         RequestKind::CancelBisection(id) => format!("the end of bisection {id}"),
         RequestKind::Believe(believe) => format!("runs of {} on {}", believe.key, believe.branch),
         RequestKind::CancelBelieve(id) => format!("the end of claim {id}"),
+        RequestKind::Drain(drain) => format!("drain of {}", drain.place),
+        RequestKind::Resume(place) => format!("resumption of {place}"),
+        RequestKind::CancelBatch(cancel) => {
+            format!("the end of the batch on {}/{}", cancel.host, cancel.slot)
+        }
+        RequestKind::PauseBranch(pause) => format!("pause of {}", pause.branch),
+        RequestKind::ResumeBranch(branch) => format!("resumption of {branch}"),
     }
 }

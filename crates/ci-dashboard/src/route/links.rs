@@ -4,7 +4,7 @@ use std::fmt;
 
 use model::{BuiltKernel, CommitId, Status, UserName};
 
-use super::BranchRef;
+use super::{BranchRef, ControlAction};
 use crate::http::Encoded;
 
 /// An address with a further parameter.
@@ -66,6 +66,19 @@ impl Links<'_> {
     pub fn verdict(&self, sha: &str, key: &str, status: Option<Status>) -> String {
         let failure = if status.is_some_and(Status::has_failure) { "#failure" } else { "" };
         self.test(sha, key) + failure
+    }
+
+    /// The form with which an operator stops or resumes something.
+    #[must_use]
+    pub fn controls(&self) -> String {
+        format!("{}/ci/control", self.mount)
+    }
+
+    /// The same for an action at a host, slot or branch. `batch` is the start of the batch to cancel.
+    #[must_use]
+    pub fn control(&self, action: ControlAction, at: &str, batch: Option<i64>) -> String {
+        let batch = batch.map(|batch| format!("&batch={batch}")).unwrap_or_default();
+        format!("{}?do={}&at={}{batch}", self.controls(), action.words().word, Encoded(at))
     }
 
     /// The record of a bisection.

@@ -3,6 +3,7 @@
 //! Pages link to the addresses in docs/formats.md; the shorter ones (`/u/...`) are equivalent. Commits, result keys and
 //! the names of users and branches are parsed here.
 
+mod control;
 mod links;
 mod query;
 mod table;
@@ -10,6 +11,7 @@ mod table;
 pub use model::BranchRef;
 use model::{CommitId, ResultKey, Status, UserName};
 
+pub use self::control::{ControlAction, ControlWords};
 pub use self::links::{Links, with_parameter};
 pub use self::table::{ROOTS, parse};
 use crate::http::request::DecodeError;
@@ -174,6 +176,8 @@ pub enum Route {
     OpenApi,
     /// `POST` only: makes ci-daemon fetch now.
     Hook,
+    /// The form with which an operator stops or resumes something; with `POST`, the action.
+    Control(ControlRoute),
     /// `POST` only: requests of programs.
     Requests,
     /// The state of a request: the name of its file.
@@ -206,6 +210,17 @@ pub struct CompareRoute {
     pub kind: Option<String>,
     /// `page=N`, from 0, of one kind.
     pub page: usize,
+}
+
+/// An action of an operator, as the address prepares it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlRoute {
+    /// `do=`: the action.
+    pub action: ControlAction,
+    /// `at=`: the host, slot or branch.
+    pub at: String,
+    /// `batch=`: the start of the batch to cancel, in Unix seconds.
+    pub batch: Option<i64>,
 }
 
 /// What a matrix is of.

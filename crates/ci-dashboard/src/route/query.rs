@@ -8,8 +8,8 @@ use gitio::Revision;
 use model::{CommitId, Status};
 
 use super::{
-    BranchRef, BranchesQuery, CommitOrBranch, CommitRoute, CompareRoute, Format, Route, RouteError,
-    TableQuery,
+    BranchRef, BranchesQuery, CommitOrBranch, CommitRoute, CompareRoute, ControlAction, ControlRoute, Format,
+    Route, RouteError, TableQuery,
 };
 use crate::http::request;
 
@@ -42,6 +42,14 @@ const LINE: Parameter<usize> =
 const PAGE: Parameter<usize> =
     Parameter { name: "page", expected: "a number", parse: |text| text.parse().ok() };
 
+const CONTROL: Parameter<ControlAction> = Parameter {
+    name: "do",
+    expected: "drain, resume, cancel, pause or resume-branch",
+    parse: ControlAction::of_word,
+};
+const BATCH: Parameter<i64> =
+    Parameter { name: "batch", expected: "a number", parse: |text| text.parse().ok() };
+
 /// A decoded query.
 #[derive(Debug, Default)]
 pub(super) struct Query(HashMap<String, String>);
@@ -57,6 +65,14 @@ impl Query {
 
     pub(super) fn line(&self) -> Result<Option<usize>, RouteError> {
         self.value(&LINE)
+    }
+
+    pub(super) fn control_route(&self) -> Result<Route, RouteError> {
+        Ok(Route::Control(ControlRoute {
+            action: self.value(&CONTROL)?.unwrap_or(ControlAction::Drain),
+            at: self.text("at").into(),
+            batch: self.value(&BATCH)?,
+        }))
     }
 
     /// Whether the parameter is given, even with an empty value.

@@ -30,6 +30,7 @@ const TABLE: &[(&str, Build)] = &[
     ("/ci/metrics", |_, _| Ok(Route::Metrics)),
     ("/openapi.json", |_, _| Ok(Route::OpenApi)),
     ("/ci/openapi.json", |_, _| Ok(Route::OpenApi)),
+    ("/ci/control", |_, query| query.control_route()),
     ("/ci/{asset}", |path, _| Ok(Route::Asset(path.text("asset")?))),
     ("/hook", |_, _| Ok(Route::Hook)),
     ("/requests", |_, _| Ok(Route::Requests)),

@@ -7,9 +7,9 @@ use model::snapshot::BranchStatus;
 
 use super::Context;
 use super::eta::Estimator;
-use super::hosts::Health;
+use super::hosts::{Health, StoppedLine, control};
 use crate::page::{Plural as _, When, cut};
-use crate::route::BranchRef;
+use crate::route::{BranchRef, ControlAction};
 
 /// A branch.
 pub(super) struct BranchLine {
@@ -23,6 +23,10 @@ pub(super) struct BranchLine {
     pub(super) class: &'static str,
     pub(super) eta: String,
     pub(super) fetched: Option<When>,
+    /// Who paused it.
+    pub(super) paused: Option<StoppedLine>,
+    /// The form that pauses or resumes it: label, address.
+    pub(super) control: Option<(&'static str, String)>,
 }
 
 /// The branches, in the order of the snapshot.
@@ -44,7 +48,11 @@ fn line(
     let tip: Option<model::CommitId> = branch.tip.as_deref().and_then(|tip| tip.parse().ok());
     let work = work(context, snapshot, &at, branch);
     let (class, reason) = reason(branch, &work, slots, snapshot.more_to_plan);
+    let paused = snapshot.paused.iter().find(|paused| paused.branch == at);
+    let action = if paused.is_some() { ControlAction::ResumeBranch } else { ControlAction::Pause };
     BranchLine {
+        paused: paused.map(|paused| StoppedLine::of(&paused.stopped)),
+        control: control(context, action, &at.to_string(), None),
         name: cut(&format!("{}/{}", at.user, at.branch), 200),
         href: links.branch(&at),
         tip: tip.as_ref().map(|tip| tip.short().into()).unwrap_or_default(),
@@ -103,7 +111,10 @@ impl Slots {
         let executors = &snapshot.executors;
         Self {
             idle: executors.iter().filter(|executor| Health::of(executor) == Health::Idle).count(),
-            usable: executors.iter().filter(|executor| Health::of(executor) != Health::Broken).count(),
+            usable: executors
+                .iter()
+                .filter(|executor| matches!(Health::of(executor), Health::Busy | Health::Idle))
+                .count(),
             backing_off: executors.iter().filter(|executor| executor.state == "backing off").count(),
         }
     }

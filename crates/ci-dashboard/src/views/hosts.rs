@@ -4,11 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use model::StatusSnapshot;
 use model::snapshot::{BatchStatus, ExecutorStatus, HostStatus};
+
+use model::{HostOrSlot, StatusSnapshot, Stopped};
 
 use super::Context;
 use crate::page::{Plural as _, When, cut};
+use crate::route::ControlAction;
 
 /// The hosts of a farm with at most this many workers are unfolded: they fit on a screen.
 const UNFOLDED_MAX: usize = 12;
@@ -35,8 +37,28 @@ pub(super) struct HostLine {
     /// `3 infrastructure errors`; empty if there are none.
     pub(super) errors: String,
     pub(super) last_error: Option<When>,
+    /// Who drained all of it.
+    pub(super) drained: Option<StoppedLine>,
+    /// The form that drains or resumes it: label, address.
+    pub(super) control: Option<(&'static str, String)>,
+    /// `3.1 GiB of 64.0 GiB memory free, ...`, and when it was measured; empty if nothing is known.
+    pub(super) report: String,
+    pub(super) reported: Option<When>,
     pub(super) is_open: bool,
     pub(super) workers: Vec<WorkerLine>,
+}
+
+/// Who stopped something.
+pub(super) struct StoppedLine {
+    /// `by kmo: new disk`.
+    pub(super) words: String,
+    pub(super) at: Option<When>,
+}
+
+impl StoppedLine {
+    pub(super) fn of(stopped: &Stopped) -> Self {
+        Self { words: cut(&stopped.to_string(), 400), at: When::unix(stopped.at) }
+    }
 }
 
 pub(super) struct WorkerLine {
@@ -45,6 +67,10 @@ pub(super) struct WorkerLine {
     pub(super) class: &'static str,
     pub(super) problem: Option<String>,
     pub(super) batch: Option<Batch>,
+    /// Who drained it, if not the whole host is drained.
+    pub(super) drained: Option<StoppedLine>,
+    /// The form that cancels its batch, drains or resumes it: label, address.
+    pub(super) control: Option<(&'static str, String)>,
 }
 
 pub(super) struct Batch {
@@ -63,6 +89,7 @@ pub(super) struct Batch {
 pub(super) enum Health {
     Busy,
     Idle,
+    Drained,
     Broken,
 }
 
@@ -71,6 +98,7 @@ impl Health {
         match executor.state.as_str() {
             "busy" => Self::Busy,
             "idle" => Self::Idle,
+            "drained" => Self::Drained,
             _ => Self::Broken,
         }
     }
@@ -78,7 +106,7 @@ impl Health {
     fn class(self) -> &'static str {
         match self {
             Self::Busy => "s-inprogress",
-            Self::Idle => "s-notrun",
+            Self::Idle | Self::Drained => "s-notrun",
             Self::Broken => "s-failed_to_run",
         }
     }
@@ -91,6 +119,8 @@ enum Rank {
     Down,
     /// Some workers are not usable, or there were infrastructure errors.
     Sick,
+    /// No worker takes batches.
+    Drained,
     Busy,
     Idle,
 }
@@ -112,8 +142,8 @@ pub(super) fn hosts(context: Context<'_>, snapshot: &StatusSnapshot) -> Vec<Host
     let is_open = hosts.len() == 1 || snapshot.executors.len() <= UNFOLDED_MAX;
     let line = |(name, executors): (&str, Vec<&ExecutorStatus>)| {
         let errors = errors.remove(name).unwrap_or_default();
-        let figures = snapshot.hosts.iter().find(|host| host.name == name);
-        (rank(&executors, &errors), host(context, name, &executors, &errors, figures, is_open))
+        let rank = rank(&executors, &errors);
+        (rank, host(context, snapshot, name, (&executors, &errors, rank), is_open))
     };
     let mut lines: Vec<(Rank, HostLine)> = hosts.into_iter().map(line).collect();
     lines.sort_by_key(|(rank, _)| *rank);
@@ -140,6 +170,7 @@ fn rank(executors: &[&ExecutorStatus], errors: &Errors) -> Rank {
         (true, false, false) => Rank::Down,
         (true, ..) => Rank::Sick,
         _ if errors.count > 0 => Rank::Sick,
+        (_, false, false) => Rank::Drained,
         (_, true, _) => Rank::Busy,
         _ => Rank::Idle,
     }
@@ -147,19 +178,25 @@ fn rank(executors: &[&ExecutorStatus], errors: &Errors) -> Rank {
 
 fn host(
     context: Context<'_>,
+    snapshot: &StatusSnapshot,
     name: &str,
-    executors: &[&ExecutorStatus],
-    errors: &Errors,
-    figures: Option<&HostStatus>,
+    (executors, errors, rank): (&[&ExecutorStatus], &Errors, Rank),
     is_open: bool,
 ) -> HostLine {
     let busy = executors.iter().filter(|executor| executor.batch.is_some()).count();
-    let (symbol, class) = match rank(executors, errors) {
+    let figures = snapshot.hosts.iter().find(|host| host.name == name);
+    let drained =
+        snapshot.drained.iter().find(|it| it.place.host.as_str() == name && it.place.slot.is_none());
+    let drained_slots = snapshot.drained.iter().any(|it| it.place.host.as_str() == name);
+    let action = if drained_slots { ControlAction::Resume } else { ControlAction::Drain };
+    let (symbol, class) = match rank {
         Rank::Down => ("✗", "s-failed"),
         Rank::Sick => ("!", "s-failed_to_run"),
+        Rank::Drained => ("‖", "s-notrun"),
         Rank::Busy => ("▸", "s-inprogress"),
         Rank::Idle => ("–", "s-notrun"),
     };
+    let host_name = name.to_owned();
     let name = cut(if name.is_empty() { "(no name)" } else { name }, 100);
     HostLine {
         id: name.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect(),
@@ -176,8 +213,15 @@ fn host(
             count => count.plural("infrastructure error").to_string(),
         },
         last_error: When::unix(errors.last),
+        drained: drained.map(|it| StoppedLine::of(&it.stopped)),
+        control: control(context, action, &host_name, None),
+        report: figures.and_then(|figures| figures.report).map_or(String::new(), |report| report.to_string()),
+        reported: figures.and_then(|figures| When::unix(figures.reported?)),
         is_open,
-        workers: executors.iter().map(|executor| worker(context, executor)).collect(),
+        workers: executors
+            .iter()
+            .map(|executor| worker(context, snapshot, executor, drained.is_some()))
+            .collect(),
     }
 }
 
@@ -235,13 +279,45 @@ fn problem(executors: &[&ExecutorStatus]) -> Option<String> {
     Some(format!("{}{more}", cut(problem, 300)))
 }
 
-fn worker(context: Context<'_>, executor: &ExecutorStatus) -> WorkerLine {
+/// The label and the address of the form for an action, if this site accepts requests.
+pub(super) fn control(
+    context: Context<'_>,
+    action: ControlAction,
+    at: &str,
+    batch: Option<i64>,
+) -> Option<(&'static str, String)> {
+    let label = match action {
+        ControlAction::Drain => "drain",
+        ControlAction::Resume | ControlAction::ResumeBranch => "resume",
+        ControlAction::Cancel => "cancel",
+        ControlAction::Pause => "pause",
+    };
+    context.reruns.then(|| (label, context.links().control(action, at, batch)))
+}
+
+fn worker(
+    context: Context<'_>,
+    snapshot: &StatusSnapshot,
+    executor: &ExecutorStatus,
+    is_host_drained: bool,
+) -> WorkerLine {
+    let is_own = |place: &HostOrSlot| place.slot.is_some() && place.has(&executor.name);
+    let drained = snapshot.drained.iter().find(|drained| is_own(&drained.place));
+    let (action, batch_start) = match &executor.batch {
+        Some(batch) => (Some(ControlAction::Cancel), Some(batch.started)),
+        None if drained.is_some() => (Some(ControlAction::Resume), None),
+        // The host is resumed.
+        None if is_host_drained => (None, None),
+        None => (Some(ControlAction::Drain), None),
+    };
     WorkerLine {
         name: executor.name.rsplit('/').next().map(|slot| cut(slot, 40)).unwrap_or_default(),
         state: cut(activity(executor), 40),
         class: Health::of(executor).class(),
         problem: executor.problem.as_deref().map(|problem| cut(problem, 300)),
         batch: executor.batch.as_ref().map(|running| batch(context, running)),
+        drained: drained.map(|drained| StoppedLine::of(&drained.stopped)),
+        control: action.and_then(|action| control(context, action, &executor.name, batch_start)),
     }
 }
 

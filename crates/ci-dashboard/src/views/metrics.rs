@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use model::{Status, StatusSnapshot};
+use model::{HostReport, Status, StatusSnapshot};
 use regress::builds::other_counts;
 use results::json::BuildRow;
 
@@ -61,7 +61,7 @@ fn farm(out: &mut Metrics, snapshot: &StatusSnapshot, now: i64) {
     out.family("ktest_problems", "Problems that need the attention of an operator.");
     out.sample("ktest_problems", &[], snapshot.problems.len());
     out.family("ktest_executors", "Workers by state.");
-    for state in ["idle", "busy", "backing off", "quarantined"] {
+    for state in ["idle", "busy", "backing off", "quarantined", "drained"] {
         let count = snapshot.executors.iter().filter(|executor| executor.state == state).count();
         out.sample("ktest_executors", &[("state", state)], count);
     }
@@ -78,6 +78,7 @@ fn farm(out: &mut Metrics, snapshot: &StatusSnapshot, now: i64) {
             out.sample("ktest_host_load_percent", &[("host", &host.name)], load);
         }
     }
+    reports(out, snapshot);
     out.family("ktest_host_slot_seconds", "Slot time of a host in the same time, by its use.");
     for host in &snapshot.hosts {
         for (what, seconds) in host.slot_seconds() {
@@ -104,6 +105,29 @@ fn farm(out: &mut Metrics, snapshot: &StatusSnapshot, now: i64) {
         let labels = [("user", branch.user.as_str()), ("branch", branch.branch.as_str())];
         if let Some(fetched) = branch.fetched {
             out.sample("ktest_fetch_age_seconds", &labels, now.saturating_sub(fetched).max(0));
+        }
+    }
+}
+
+/// What the hosts measured of themselves.
+fn reports(out: &mut Metrics, snapshot: &StatusSnapshot) {
+    type Value = fn(&HostReport) -> Option<u64>;
+    let families: [(&str, &str, Value); 4] = [
+        ("ktest_host_memory_bytes", "Memory of a host.", |report| report.memory_total),
+        ("ktest_host_memory_available_bytes", "Memory that programs can use.", |report| {
+            report.memory_available
+        }),
+        ("ktest_host_cache_bytes", "Size of the file system with the cache of a host.", |report| {
+            report.cache_total
+        }),
+        ("ktest_host_cache_free_bytes", "Free space of that file system.", |report| report.cache_free),
+    ];
+    for (name, help, value) in families {
+        out.family(name, help);
+        for host in &snapshot.hosts {
+            if let Some(bytes) = host.report.as_ref().and_then(value) {
+                out.sample(name, &[("host", &host.name)], bytes);
+            }
         }
     }
 }

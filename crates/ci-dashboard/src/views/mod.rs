@@ -13,6 +13,7 @@ mod commit_list;
 mod commit_pages;
 pub mod compare;
 mod configuration_chips;
+pub mod control;
 pub mod coverage;
 pub mod crashes;
 mod culprit;

@@ -122,6 +122,11 @@ fn cards(snapshot: &StatusSnapshot) -> Vec<Card> {
     if broken > 0 {
         cards.push(Card { number: broken.to_string(), label: "workers down".into() });
     }
+    let drained =
+        snapshot.executors.iter().filter(|executor| Health::of(executor) == Health::Drained).count();
+    if drained > 0 {
+        cards.push(Card { number: drained.to_string(), label: "workers drained".into() });
+    }
     let disk = |disk: &DiskStatus| {
         let files = if disk.name == "cache" { "kernels" } else { "results" };
         Card {

@@ -5,6 +5,7 @@ pub mod believe;
 pub mod bisect;
 pub mod branches;
 pub mod compare;
+pub mod control;
 pub mod crashes;
 pub mod flaky;
 pub mod follow;

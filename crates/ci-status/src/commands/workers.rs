@@ -42,7 +42,7 @@ impl Answer for Workers {
         for executor in &snapshot.executors {
             let state = match executor.state.as_str() {
                 "busy" => text::style(Status::InProgress),
-                "idle" => text::FAINT,
+                "idle" | "drained" => text::FAINT,
                 _ => text::style(Status::Failed),
             };
             let mut row = vec![
@@ -69,6 +69,7 @@ impl Answer for Workers {
             writeln!(out, "no workers")?;
         }
         write_hosts(snapshot, *now, out)?;
+        write_stopped(snapshot, *now, out)?;
         let pending: u64 = snapshot.pending_by_group.values().sum();
         let groups: Vec<String> = snapshot
             .pending_by_group
@@ -93,12 +94,26 @@ impl Answer for Workers {
     }
 }
 
+/// What operators stopped.
+fn write_stopped(snapshot: &StatusSnapshot, now: i64, out: &mut dyn Write) -> io::Result<()> {
+    let drained = snapshot.drained.iter().map(|it| (it.place.to_string(), "drained", &it.stopped));
+    let paused = snapshot.paused.iter().map(|it| (it.branch.to_string(), "paused", &it.stopped));
+    for (what, word, stopped) in drained.chain(paused) {
+        let line = format!("{what}: {word} {} {stopped}", text::ago(stopped.at, now));
+        writeln!(out, "{}", terminal::line(line.trim_end()))?;
+    }
+    Ok(())
+}
+
 /// What the hosts did, and the disks of the machine of ci-daemon.
 fn write_hosts(snapshot: &StatusSnapshot, now: i64, out: &mut dyn Write) -> io::Result<()> {
     for host in &snapshot.hosts {
         let load = host.load.map(|load| format!(", load {load} %")).unwrap_or_default();
         let shares = host.shares().map(|shares| format!("; {shares}")).unwrap_or_default();
-        let line = format!("{}: {} tests per hour{load}{shares}", host.name, host.tests_per_hour(now));
+        let report = host.report.map(|report| report.to_string()).filter(|report| !report.is_empty());
+        let report = report.map(|report| format!(", {report}")).unwrap_or_default();
+        let tests = host.tests_per_hour(now);
+        let line = format!("{}: {tests} tests per hour{load}{report}{shares}", host.name);
         writeln!(out, "{}", terminal::line(&line))?;
     }
     for disk in &snapshot.disks {

@@ -111,7 +111,7 @@ async fn run_one(request: &RunRequest, only: bool) -> Result<(u8, record::Record
     if order.log_events {
         reporter = reporter.with_console();
     }
-    let heartbeat = reporter.heartbeat();
+    let heartbeat = reporter.heartbeat(request.cache.clone());
     let result = crate::run::run(request, &mut reporter).await;
     let result = result.map_err(|error| match error {
         RunError::Commit(error) if order.events => RunError::Infrastructure(error),

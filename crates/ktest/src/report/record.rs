@@ -128,7 +128,7 @@ impl Record {
             Event::BuildStarted
             | Event::KernelWanted { .. }
             | Event::Log { .. }
-            | Event::Heartbeat
+            | Event::Heartbeat { .. }
             | Event::Phase { .. }
             | Event::BuildProgress { .. }
             | Event::Booted { .. }

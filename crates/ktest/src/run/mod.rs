@@ -14,7 +14,6 @@ mod guest_cache;
 mod host;
 mod kernel;
 mod kernel_arg;
-mod load;
 mod machine;
 mod parallel;
 mod phases;

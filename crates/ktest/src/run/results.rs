@@ -10,7 +10,6 @@ use vm::supervise::FinishedSubtest;
 
 use super::artifacts::before_last_line;
 use super::error::{CannotRun, RunError};
-use super::load;
 use super::summary::Summary;
 use crate::out::{Keep, Out};
 use crate::report::Reporter;
@@ -91,7 +90,7 @@ impl<'a> Results<'a> {
         let dir = self.out.relative(&subtest);
         let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         self.judged(&subtest, &verdict, duration);
-        let conditions = Conditions { load: load::percent(), ..self.conditions.clone() };
+        let conditions = Conditions { load: fsx::machine::load_percent(), ..self.conditions.clone() };
         self.reporter.event(Event::Verdict { subtest, verdict, duration_ms, crash, source, dir, conditions });
         Ok(())
     }

@@ -61,7 +61,13 @@ impl Batch<'_> {
             RequestKind::Bisect(_)
             | RequestKind::CancelBisection(_)
             | RequestKind::Believe(_)
-            | RequestKind::CancelBelieve(_) => return Ok(()),
+            | RequestKind::CancelBelieve(_)
+            // The status snapshot says who drained and paused what.
+            | RequestKind::Drain(_)
+            | RequestKind::Resume(_)
+            | RequestKind::CancelBatch(_)
+            | RequestKind::PauseBranch(_)
+            | RequestKind::ResumeBranch(_) => return Ok(()),
         };
         self.run(
             "INSERT INTO request (at, kind, account, branch, sha, test, file) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",

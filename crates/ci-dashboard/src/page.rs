@@ -179,7 +179,7 @@ impl fmt::Display for Bytes {
 }
 
 /// A time, printed in full; the script replaces it with an age.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct When(Timestamp);
 
 impl When {

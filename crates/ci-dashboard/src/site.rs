@@ -130,7 +130,7 @@ fn is_cacheable(site: &Site, route: &Route) -> bool {
         | Route::History { .. }
         | Route::Coverage { .. }
         | Route::Build { .. }
-        | Route::Status
+        | Route::Status(_)
         | Route::Commit(_) => true,
         // The others are cheap.
         Route::Follow { .. }
@@ -184,7 +184,9 @@ fn answer(
         Route::Flaky(at, part) => views::flaky::view(context, at, part, format),
         Route::RangeDiff { at, of } => views::range_diff::view(context, at, of.as_ref(), format),
         Route::Compare(route) => views::compare::view(context, route, format),
-        Route::History { at, key, from } => views::history::view(context, at, key, from.as_ref(), format),
+        Route::History { at, key, from, part } => {
+            views::history::view(context, at, key, (from.as_ref(), part), format)
+        }
         Route::Commit(route) => views::commit::view(context, route, format),
         Route::Test(route) => views::test::view(context, route, format),
         Route::Coverage { sha, path, test } => views::coverage::view(context, sha, path, test, format),
@@ -195,7 +197,7 @@ fn answer(
         Route::Revision { text, at, test } => {
             revision(context, &site.repos, (text, at.as_ref(), test.as_deref()), format)
         }
-        Route::Status => views::status::view(context, format),
+        Route::Status(sort) => views::status::view(context, sort.as_deref(), format),
         Route::File(file) => views::file::view(reader, file, request),
         Route::Asset(name) => assets::serve(name).ok_or_else(no_page),
         Route::Health => health(site),

@@ -75,3 +75,38 @@ fn hosts_with_problems_are_first_and_lines_of_a_large_farm_are_folded() {
     let one = page((0..20).map(|number| slot("local", number, "idle")).collect());
     assert!(one.contains(" open><summary"), "the only host is unfolded");
 }
+
+#[test]
+fn the_heads_of_the_tables_sort_them() {
+    let branch = |name: &str, fetched| model::snapshot::BranchStatus {
+        tip: Some("1".repeat(40)),
+        fetched: Some(common::NOW - fetched),
+        ..model::snapshot::BranchStatus::new(&name.parse().unwrap())
+    };
+    let job = |id, name: &str| JobStatus {
+        id,
+        name: name.into(),
+        status: "running".into(),
+        ..JobStatus::default()
+    };
+    let snapshot = StatusSnapshot {
+        written: common::NOW,
+        branches: vec![branch("u/b", 40), branch("u/a", 90), branch("u/c", 7)],
+        jobs: vec![job(1, "zz"), job(2, "yy")],
+        ..StatusSnapshot::default()
+    };
+    let farm = Farm::with(|fixture| {
+        fixture.snapshot(&snapshot);
+    });
+    let places = |query: &str, words: [&str; 3]| {
+        let text = page_text(&farm.get(query));
+        words.map(|word| text.find(word).expect(word)).is_sorted()
+    };
+    assert!(places("/ci?status", ["u/b", "u/a", "u/c"]));
+    assert!(places("/ci?status&sort=branch", ["u/a", "u/b", "u/c"]));
+    assert!(places("/ci?status&sort=-branch", ["u/c", "u/b", "u/a"]));
+    assert!(places("/status?sort=fetched", ["u/c", "u/b", "u/a"]));
+    assert!(places("/ci?status&sort=name", ["u/b", "yy", "zz"]), "only the table with the column");
+    assert!(farm.get("/ci?status&sort=-fetched").contains("aria-sort=\"ascending\""));
+    assert_eq!(farm.status("/ci?status&sort=branhc"), 400);
+}

@@ -121,6 +121,8 @@ pub enum Route {
         key: ResultKey,
         /// `from=COMMIT`: the first commit of the page.
         from: Option<CommitId>,
+        /// The order of the rows, and the page if they do not have the order of the commits.
+        part: TableQuery,
     },
     /// A commit with its tests.
     Commit(CommitRoute),
@@ -162,8 +164,8 @@ pub enum Route {
         /// `test=REGEX`.
         test: Option<String>,
     },
-    /// The live status.
-    Status,
+    /// The live status. `sort=COLUMN`: the order of one of its tables.
+    Status(Option<String>),
     /// A published file, unchanged.
     File(FileRoute),
     /// A style sheet, script or image of the pages.

@@ -131,7 +131,7 @@ impl Query {
         if let Some(user) = self.name("user")? {
             return Ok(Route::User(user, self.branches_query()?));
         }
-        Ok(if self.has("status") { Route::Status } else { Route::Home(self.branches_query()?) })
+        Ok(if self.has("status") { self.status_route() } else { Route::Home(self.branches_query()?) })
     }
 
     pub(super) fn branches_query(&self) -> Result<BranchesQuery, RouteError> {
@@ -140,7 +140,7 @@ impl Query {
 
     pub(super) fn branch_route(&self, at: BranchRef) -> Result<Route, RouteError> {
         if let Some(key) = self.name("history")? {
-            return Ok(Route::History { at, key, from: self.name("from")? });
+            return Ok(Route::History { at, key, from: self.name("from")?, part: self.table_query()? });
         }
         if self.has("crashes") {
             return Ok(Route::Crashes(at, self.table_query()?));
@@ -168,6 +168,10 @@ impl Query {
 
     pub(super) fn matrix_route(&self, of: CommitOrBranch) -> Result<Route, RouteError> {
         Ok(Route::Matrix { of, file: self.given("file"), page: self.page()? })
+    }
+
+    pub(super) fn status_route(&self) -> Route {
+        Route::Status(self.given("sort"))
     }
 
     fn table_query(&self) -> Result<TableQuery, RouteError> {

@@ -23,7 +23,7 @@ type Build = fn(Path<'_>, &Query) -> Result<Route, RouteError>;
 const TABLE: &[(&str, Build)] = &[
     ("/", |_, query| query.route()),
     ("/ci", |_, query| query.route()),
-    ("/status", |_, _| Ok(Route::Status)),
+    ("/status", |_, query| Ok(query.status_route())),
     ("/healthz", |_, _| Ok(Route::Health)),
     ("/ci/healthz", |_, _| Ok(Route::Health)),
     ("/metrics", |_, _| Ok(Route::Metrics)),
@@ -201,7 +201,8 @@ mod tests {
     fn the_query_selects_the_view() {
         for (query, expected) in [
             ("", Route::Home(BranchesQuery::default())),
-            ("status", Route::Status),
+            ("status", Route::Status(None)),
+            ("status&sort=-queued", Route::Status(Some("-queued".into()))),
             ("user=mira", Route::User("mira".parse().unwrap(), BranchesQuery::default())),
             (
                 "user=mira&page=2&find=x",

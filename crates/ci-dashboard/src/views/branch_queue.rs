@@ -1,6 +1,7 @@
 //! The queue of the status page: for each branch the number of queued tests, and why they wait.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use model::StatusSnapshot;
 use model::snapshot::BranchStatus;
@@ -8,6 +9,7 @@ use model::snapshot::BranchStatus;
 use super::Context;
 use super::eta::Estimator;
 use super::hosts::{Health, StoppedLine, control};
+use super::sorting::Column;
 use crate::page::{Plural as _, When, cut};
 use crate::route::{BranchRef, ControlAction};
 
@@ -22,12 +24,25 @@ pub(super) struct BranchLine {
     pub(super) reason: String,
     pub(super) class: &'static str,
     pub(super) eta: String,
+    /// For the order by time.
+    eta_order: Duration,
+    queued_order: u64,
     pub(super) fetched: Option<When>,
     /// Who paused it.
     pub(super) paused: Option<StoppedLine>,
     /// The form that pauses or resumes it: label, address.
     pub(super) control: Option<(&'static str, String)>,
 }
+
+/// The columns of the table.
+pub(super) const COLUMNS: [Column<BranchLine>; 6] = [
+    Column::up(("branch", "Branch"), "", |a, b| a.name.cmp(&b.name)),
+    Column::plain("Tip"),
+    Column::down(("queued", "Queued"), "num", |a, b| b.queued_order.cmp(&a.queued_order)),
+    Column::up(("state", "State"), "cap", |a, b| a.reason.cmp(&b.reason)),
+    Column::up(("eta", "ETA"), "", |a, b| a.eta_order.cmp(&b.eta_order)),
+    Column::down(("fetched", "Fetched"), "num", |a, b| b.fetched.cmp(&a.fetched)),
+];
 
 /// The branches, in the order of the snapshot.
 pub(super) fn branches(context: Context<'_>, snapshot: &StatusSnapshot) -> Vec<BranchLine> {
@@ -48,6 +63,7 @@ fn line(
     let tip: Option<model::CommitId> = branch.tip.as_deref().and_then(|tip| tip.parse().ok());
     let work = work(context, snapshot, &at, branch);
     let (class, reason) = reason(branch, &work, slots, snapshot.more_to_plan);
+    let eta = estimator.tip(&at);
     let paused = snapshot.paused.iter().find(|paused| paused.branch == at);
     let action = if paused.is_some() { ControlAction::ResumeBranch } else { ControlAction::Pause };
     BranchLine {
@@ -60,7 +76,9 @@ fn line(
         queued: work.queued.map(|queued| queued.to_string()).unwrap_or_default(),
         reason,
         class,
-        eta: estimator.tip(&at).to_string(),
+        queued_order: work.queued.unwrap_or(0),
+        eta_order: eta.order(),
+        eta: eta.to_string(),
         fetched: branch.fetched.and_then(When::unix),
     }
 }

@@ -31,6 +31,19 @@ pub struct Estimator<'a> {
 /// An estimate, as displayed on pages.
 pub struct EtaText(Eta);
 
+impl EtaText {
+    /// The time, for an order; what is not known comes last.
+    #[must_use]
+    pub fn order(&self) -> Duration {
+        match &self.0 {
+            Eta::Done => Duration::ZERO,
+            Eta::In { time, .. } => *time,
+            Eta::Stalled { .. } => Duration::MAX.saturating_sub(Duration::from_secs(1)),
+            Eta::Unknown => Duration::MAX,
+        }
+    }
+}
+
 impl<'a> Estimator<'a> {
     /// Estimates from the snapshot, and from past durations, which are read once they are needed.
     #[must_use]

@@ -1,7 +1,6 @@
 //! One test along a branch: where it broke and was fixed, how long it took, and how often it passed on each host.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
 use std::time::Duration;
 
 use askama::Template;
@@ -17,12 +16,14 @@ use super::bisection::{self, Bar, BisectionLine};
 use super::commit_pages::CommitPages;
 use super::culprit::{self, Culprit, Elsewhere};
 use super::fix::change_words;
+use super::pager::Pager;
+use super::sorting::{self, Column, Head, PageOrder};
 use super::testlist::host;
 use super::{CommitLink, Context};
 use crate::http::Response;
 use crate::page::{Page, Plural as _, Symbol as _, Took, When, cut, test_label};
 use crate::problem::Problem;
-use crate::route::{BranchRef, Format};
+use crate::route::{BranchRef, Format, TableQuery};
 
 /// The maximum number of hosts on a page.
 const HOSTS_MAX: usize = 100;
@@ -44,10 +45,44 @@ struct HistoryPage<'a> {
     elsewhere: Elsewhere,
     bisection: Option<BisectionLine>,
     plot: Option<Plot>,
+    host_heads: Vec<Head>,
     hosts: Vec<HostLine>,
+    heads: Vec<Head>,
+    /// Whether the rows have the order of the commits.
+    is_by_commit: bool,
     rows: Vec<Line>,
-    pages: CommitPages,
+    pager: Pager,
 }
+
+/// The columns of the hosts.
+const HOST_COLUMNS: [Column<HostLine>; 6] = [
+    Column::up(("name", "Host"), "", |a, b| a.name.cmp(&b.name)),
+    Column::down(("runs", "Runs"), "num", |a, b| b.runs.cmp(&a.runs)),
+    Column::down(("passed", "Passed"), "num", |a, b| b.passed.cmp(&a.passed)),
+    Column::down(("failed", "Failed"), "num", |a, b| b.failed.cmp(&a.failed)),
+    Column::down(("rate", "Pass rate"), "num", |a, b| b.rate_order.cmp(&a.rate_order)),
+    Column::down(("mean", "Mean of passes"), "num", |a, b| b.mean_order.cmp(&a.mean_order)),
+];
+
+/// A commit with a result, for an order.
+struct Ran {
+    row: usize,
+    status: Status,
+    took: Duration,
+    host: String,
+}
+
+/// The columns of the commits.
+const COLUMNS: [Column<Ran>; 5] = [
+    Column::up(("commit", "Commit"), "", |a, b| a.row.cmp(&b.row)),
+    Column::plain("Subject"),
+    Column::up(("status", "Status"), "", |a, b| a.status.cmp(&b.status)),
+    Column::down(("took", "Took"), "num", |a, b| b.took.cmp(&a.took)),
+    Column::up(("host", "Host"), "", |a, b| a.host.cmp(&b.host)),
+];
+
+/// The maximum number of commits on a page that is not in the order of the commits.
+const SORTED_MAX: usize = 100;
 
 /// The runs on one host.
 struct HostLine {
@@ -56,7 +91,9 @@ struct HostLine {
     passed: usize,
     failed: usize,
     rate: String,
+    rate_order: Option<usize>,
     mean: String,
+    mean_order: Option<Duration>,
 }
 
 struct Plot {
@@ -96,7 +133,7 @@ pub fn view(
     context: Context<'_>,
     at: &BranchRef,
     key: &ResultKey,
-    from: Option<&CommitId>,
+    (from, part): (Option<&CommitId>, &TableQuery),
     format: Format,
 ) -> Result<Response, Problem> {
     let missing = || context.store.no_branch(at);
@@ -108,8 +145,11 @@ pub fn view(
         return context.json(&regress::json::history(&history));
     }
     let links = context.links();
-    let pages =
-        CommitPages::new(history.iter().map(|entry| &entry.commit), from, &links.history(at, key.as_str()))?;
+    let address = links.history(at, key.as_str());
+    let names = sorting::names(&HOST_COLUMNS).chain(sorting::names(&COLUMNS));
+    let order = PageOrder::new(part.sort.as_deref(), &address, names)?;
+    let (heads, is_by_commit, shown, pager) = rows(&history, from, part, order)?;
+    let mut hosts = hosts(&history);
     let (file, subtest) = context.tests.split(key.as_str());
     let found = bisection::newest(context, at, std::slice::from_ref(key));
     let fixes = fixes(&history);
@@ -130,16 +170,43 @@ pub fn view(
         culprit: culprit(context, at, &history),
         bisection: found.as_ref().map(|found| bisection::line(context, found)),
         plot: plot(&history),
-        hosts: hosts(&history),
+        host_heads: order.sort(&mut hosts, &HOST_COLUMNS)?,
+        hosts,
+        heads,
+        is_by_commit,
         rows: lines(
             context,
             at,
             key,
-            (&history, &fixes, pages.rows.clone()),
+            (&history, &fixes, shown, is_by_commit),
             &found.as_ref().map(bisection::bars).unwrap_or_default(),
         ),
-        pages,
+        pager,
     })
+}
+
+/// The heads of the table of commits, whether it has their order, the rows of a page, and the links to the other pages. In
+/// another order it has only the commits with a result.
+fn rows(
+    history: &[HistoryEntry],
+    from: Option<&CommitId>,
+    part: &TableQuery,
+    order: PageOrder<'_>,
+) -> Result<(Vec<Head>, bool, Vec<usize>, Pager), Problem> {
+    let ran = |(row, commit): (usize, &HistoryEntry)| {
+        let entry = commit.entry.as_ref()?;
+        Some(Ran { row, status: entry.status(), took: entry.decisive.duration, host: host(entry) })
+    };
+    let mut ran: Vec<Ran> = history.iter().enumerate().filter_map(ran).collect();
+    let heads = order.sort(&mut ran, &COLUMNS)?;
+    if order.of(&COLUMNS).is_none() {
+        let commits = history.iter().map(|entry| &entry.commit);
+        let CommitPages { rows, pager } = CommitPages::new(commits, from, order.address)?;
+        return Ok((heads, true, rows.collect(), pager));
+    }
+    let address = part.address(order.address.to_owned());
+    let (page, pager) = Pager::of_rows(ran.len(), SORTED_MAX, part.page, &address);
+    Ok((heads, false, ran[page].iter().map(|ran| ran.row).collect(), pager))
 }
 
 /// Since when the test fails; `None` if it passes again.
@@ -216,20 +283,17 @@ fn hosts(history: &[HistoryEntry]) -> Vec<HostLine> {
             .filter(|entry| entry.decisive.status == Status::Passed)
             .map(|entry| entry.decisive.duration)
             .sum();
+        let rate_order = (passed * 100).checked_div(passed + failed);
+        let mean_order = u32::try_from(passed).ok().and_then(|passed| took.checked_div(passed));
         HostLine {
             name: cut(name, 100),
             runs: entries.len(),
             passed,
             failed,
-            rate: (passed * 100)
-                .checked_div(passed + failed)
-                .map(|rate| format!("{rate} %"))
-                .unwrap_or_default(),
-            mean: u32::try_from(passed)
-                .ok()
-                .and_then(|passed| took.checked_div(passed))
-                .map(|mean| Took(mean).to_string())
-                .unwrap_or_default(),
+            rate: rate_order.map(|rate| format!("{rate} %")).unwrap_or_default(),
+            rate_order,
+            mean: mean_order.map(|mean| Took(mean).to_string()).unwrap_or_default(),
+            mean_order,
         }
     };
     let mut lines: Vec<HostLine> = hosts.into_iter().map(line).collect();
@@ -279,7 +343,7 @@ fn lines(
     context: Context<'_>,
     at: &BranchRef,
     key: &ResultKey,
-    (history, fixes, rows): (&[HistoryEntry], &[Fix], Range<usize>),
+    (history, fixes, rows, is_by_commit): (&[HistoryEntry], &[Fix], Vec<usize>, bool),
     suspects: &HashMap<CommitId, Bar>,
 ) -> Vec<Line> {
     let links = context.links();
@@ -303,7 +367,7 @@ fn lines(
         };
         // A stretch of failures shows its reason once at each end.
         let newer = row.checked_sub(1).and_then(|newer| history[newer].entry.as_ref());
-        let same_reason = newer.is_some_and(|newer| explanation(newer) == explanation(entry));
+        let same_reason = is_by_commit && newer.is_some_and(|newer| explanation(newer) == explanation(entry));
         let (change, change_class) = change(&stretches, fixes, row);
         lines.push(Line::Commit(Box::new(HistoryLine {
             commit: link(commit),

@@ -39,7 +39,12 @@ impl<R> Column<R> {
 
     /// A column without an order.
     pub(super) const fn plain(label: &'static str) -> Self {
-        Self::up(("", label), "", |_, _| Ordering::Equal)
+        Self::plain_in(label, "")
+    }
+
+    /// The same with a class.
+    pub(super) const fn plain_in(label: &'static str, class: &'static str) -> Self {
+        Self::up(("", label), class, |_, _| Ordering::Equal)
     }
 }
 
@@ -86,10 +91,51 @@ pub(super) fn sort<R>(
     Ok(columns.iter().map(head).collect())
 }
 
+/// The names of the columns with an order.
+pub(super) fn names<R>(columns: &[Column<R>]) -> impl Iterator<Item = &'static str> {
+    columns.iter().map(|column| column.name).filter(|name| !name.is_empty())
+}
+
 fn unknown<R>(name: &str, columns: &[Column<R>]) -> Problem {
-    let names = columns.iter().map(|column| column.name).filter(|name| !name.is_empty());
+    no_column(name, names(columns))
+}
+
+fn no_column(name: &str, names: impl Iterator<Item = &'static str>) -> Problem {
     let hint = Hint::new("columns", name, names);
     Problem::BadRequest(format!("this table has no column {name:?}{hint}"))
+}
+
+/// The order of a page with several tables: one of them has the column, the others stay as they are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PageOrder<'a> {
+    by: Option<&'a str>,
+    /// The address of the page.
+    pub(super) address: &'a str,
+}
+
+impl<'a> PageOrder<'a> {
+    /// The order `by`, which is a column with one of these names.
+    pub(super) fn new(
+        by: Option<&'a str>,
+        address: &'a str,
+        names: impl Iterator<Item = &'static str>,
+    ) -> Result<Self, Problem> {
+        let (name, names) = (by.map(|by| by.strip_prefix('-').unwrap_or(by)), names.collect::<Vec<_>>());
+        if let Some(name) = name.filter(|name| !names.contains(name)) {
+            return Err(no_column(name, names.into_iter()));
+        }
+        Ok(Self { by, address })
+    }
+
+    /// The order, if the table with these columns has it.
+    pub(super) fn of<R>(&self, columns: &[Column<R>]) -> Option<&'a str> {
+        self.by.filter(|by| names(columns).any(|name| name == by.strip_prefix('-').unwrap_or(by)))
+    }
+
+    /// Sorts the rows of a table of the page. Returns its heads.
+    pub(super) fn sort<R>(&self, rows: &mut [R], columns: &[Column<R>]) -> Result<Vec<Head>, Problem> {
+        sort(rows, columns, self.of(columns), self.address)
+    }
 }
 
 #[cfg(test)]
@@ -119,6 +165,18 @@ mod tests {
         assert_eq!((rows, heads[1].as_str()), (vec![3, 2, 2, 1], "Count descending /ci?x&sort=-count"));
         let (rows, heads) = sorted(Some("-count"));
         assert_eq!((rows, heads[1].as_str()), (vec![1, 2, 2, 3], "Count ascending /ci?x&sort=count"));
+    }
+
+    #[test]
+    fn one_table_of_a_page_is_sorted() {
+        const OTHERS: [Column<u32>; 1] = [Column::up(("id", "Id"), "", u32::cmp)];
+        let all = || names(&COLUMNS).chain(names(&OTHERS));
+        let order = PageOrder::new(Some("-id"), "/ci?x", all()).unwrap();
+        let (mut rows, mut ids) = ([(2, "b"), (1, "c")], [1, 3, 2]);
+        assert!(order.sort(&mut rows, &COLUMNS).unwrap().iter().all(|head| head.order.is_empty()));
+        assert_eq!(order.sort(&mut ids, &OTHERS).unwrap()[0].order, "descending");
+        assert_eq!((rows, ids), ([(2, "b"), (1, "c")], [3, 2, 1]));
+        assert!(PageOrder::new(Some("ids"), "/ci?x", all()).unwrap_err().to_string().contains("\"id\""));
     }
 
     #[test]

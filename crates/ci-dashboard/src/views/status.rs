@@ -9,8 +9,9 @@ use model::snapshot::DiskStatus;
 use model::{ByteSize, StatusSnapshot, UserName};
 
 use super::Context;
-use super::branch_queue::{BranchLine, branches};
+use super::branch_queue::{self, BranchLine, branches};
 use super::hosts::{Health, HostLine, hosts, other_problems};
+use super::sorting::{self, Column, Head, PageOrder};
 use crate::http::Response;
 use crate::page::{Crumb, Page, Took, When, cut};
 use crate::problem::Problem;
@@ -39,8 +40,11 @@ struct StatusPage<'a> {
     /// `of 214 named, 211 held`; empty if there are none.
     first_bad_commits: String,
     hosts: Vec<HostLine>,
+    queue_heads: Vec<Head>,
     queues: Vec<Queue>,
+    branch_heads: Vec<Head>,
     branches: Vec<BranchLine>,
+    job_heads: Vec<Head>,
     jobs: Vec<JobLine>,
     /// The number of running jobs that are not listed.
     jobs_more: usize,
@@ -51,11 +55,30 @@ struct Card {
     label: String,
 }
 
+/// The columns of the queue by user.
+const QUEUE_COLUMNS: [Column<Queue>; 5] = [
+    Column::up(("user", "User"), "", |a, b| a.user.cmp(&b.user)),
+    Column::down(("pending", "Queued"), "num", |a, b| b.pending.cmp(&a.pending)),
+    Column::down(("weight", "Weight"), "num", |a, b| b.weight_order.total_cmp(&a.weight_order)),
+    Column::down(("usage", "Recent usage"), "num", |a, b| b.share.cmp(&a.share)),
+    Column::plain_in("Share of usage", "cap"),
+];
+
+/// The columns of the recent jobs.
+const JOB_COLUMNS: [Column<JobLine>; 5] = [
+    Column::down(("job", "Job"), "", |a, b| b.id.cmp(&a.id)),
+    Column::up(("job-state", "State"), "", |a, b| a.status.cmp(&b.status)),
+    Column::up(("name", "Name"), "cap", |a, b| a.name.cmp(&b.name)),
+    Column::up(("worker", "Worker"), "", |a, b| a.worker.cmp(&b.worker)),
+    Column::down(("started", "Started"), "num", |a, b| b.started.cmp(&a.started)),
+];
+
 struct Queue {
     user: String,
     href: String,
     pending: u64,
     weight: String,
+    weight_order: f64,
     usage: String,
     share: u32,
     percent: u32,
@@ -70,7 +93,7 @@ struct JobLine {
 }
 
 /// The view.
-pub fn view(context: Context<'_>, format: Format) -> Result<Response, Problem> {
+pub fn view(context: Context<'_>, sort: Option<&str>, format: Format) -> Result<Response, Problem> {
     let snapshot = context.store.reader().snapshot()?;
     if format == Format::Json {
         let snapshot =
@@ -90,7 +113,11 @@ pub fn view(context: Context<'_>, format: Format) -> Result<Response, Problem> {
         Some(_) => None,
     };
     let snapshot = snapshot.unwrap_or_default();
-    let (jobs, jobs_more) = jobs(&snapshot);
+    let (mut jobs, jobs_more) = jobs(&snapshot);
+    let (mut queues, mut branches) = (queues(context, &snapshot), branches(context, &snapshot));
+    let names = sorting::names(&QUEUE_COLUMNS).chain(sorting::names(&branch_queue::COLUMNS));
+    let address = context.links().status();
+    let order = PageOrder::new(sort, &address, names.chain(sorting::names(&JOB_COLUMNS)))?;
     context.html(&StatusPage {
         page,
         written: When::unix(snapshot.written),
@@ -102,8 +129,11 @@ pub fn view(context: Context<'_>, format: Format) -> Result<Response, Problem> {
         first_bad_commits: results::bisections::read_named(context.store.reader().output_dir())
             .map_or(String::new(), |named| named.to_string()),
         hosts: hosts(context, &snapshot),
-        queues: queues(context, &snapshot),
-        branches: branches(context, &snapshot),
+        queue_heads: order.sort(&mut queues, &QUEUE_COLUMNS)?,
+        queues,
+        branch_heads: order.sort(&mut branches, &branch_queue::COLUMNS)?,
+        branches,
+        job_heads: order.sort(&mut jobs, &JOB_COLUMNS)?,
         jobs,
         jobs_more,
     })
@@ -163,6 +193,7 @@ fn queues(context: Context<'_>, snapshot: &StatusSnapshot) -> Vec<Queue> {
             user: cut(user.as_str(), 100),
             href: context.links().user(user),
             pending: snapshot.pending_by_group.get(user).copied().unwrap_or(0),
+            weight_order: weight,
             weight: if (0.0..1e6).contains(&weight) { format!("{weight:.2}") } else { "?".into() },
             usage: Took(std::time::Duration::from_secs_f64(seconds.round())).to_string(),
             share: part,

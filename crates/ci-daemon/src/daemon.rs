@@ -28,6 +28,7 @@ use crate::executor::placement;
 use crate::executor::pool::ExecutorPool;
 use crate::executor::run::ExecutorEvent;
 use crate::farm::{Command, Farm, FarmEvent, Identity, RecordedVerdicts, unconfirmed};
+use crate::findings::FindingRecorder;
 use crate::inherit::{inherit, unchecked};
 use crate::known_failures::Rejudge;
 use crate::missing_kernels::MissingKernels;
@@ -297,6 +298,7 @@ struct Parts<'a> {
     usage: quota::Usage,
     open_claims: OpenClaims,
     rejudge: Rejudge,
+    findings: FindingRecorder,
     /// `None` at the end.
     pushes: Option<PushRecorder>,
 }
@@ -341,6 +343,7 @@ impl<'a> Parts<'a> {
             usage: quota::Usage::new(),
             open_claims: OpenClaims::default(),
             rejudge: Rejudge::default(),
+            findings: FindingRecorder::default(),
             pushes,
         };
         (parts, inbox)
@@ -358,6 +361,8 @@ impl<'a> Parts<'a> {
         let records = bisections::list(self.publisher.writer().output_dir());
         self.farm.resume_bisections(records);
         self.farm.resume_claims(results::claims::list(self.publisher.writer().output_dir()));
+        let snapshot = self.snapshot_once();
+        self.findings.begin(self.publisher.writer(), &self.farm.view().config, &snapshot, now()).await;
         let mut left = Some(self.find_left());
         self.requests_once(true).await;
         loop {
@@ -378,7 +383,9 @@ impl<'a> Parts<'a> {
                 found = found(&mut left) => self.continue_with(found).await,
                 records = found(&mut hourly.rechecks) => self.farm.recheck(records),
                 _ = snapshots.tick() => {
-                    self.snapshot_once();
+                    let snapshot = self.snapshot_once();
+                    let (writer, config) = (self.publisher.writer(), &self.farm.view().config);
+                    self.findings.step(writer, config, &snapshot, now()).await;
                     service::alive();
                     changed = false;
                 }
@@ -503,12 +510,13 @@ impl<'a> Parts<'a> {
         self.apply_controls().await;
     }
 
-    fn snapshot_once(&mut self) {
+    fn snapshot_once(&mut self) -> StatusSnapshot {
         let mut problems = self.publisher.problems();
         problems.extend(self.hook_problem.clone());
         problems.extend(self.ktest_problem.borrow().clone());
         let snapshot = self.farm.snapshot(&problems, now());
         self.publisher.write_snapshot(&snapshot);
+        snapshot
     }
 
     fn expire_pushes(&self) {
@@ -580,8 +588,12 @@ impl<'a> Parts<'a> {
             tracing::warn!("subtests of stopped runs remain in progress until the next start: {error}");
         }
         self.farm.clear_batches();
-        self.snapshot_once();
+        let snapshot = self.snapshot_once();
         self.publisher.flush().await;
+        if *ending != Ending::Stopped {
+            let (writer, config) = (self.publisher.writer(), &self.farm.view().config);
+            self.findings.end(writer, config, &snapshot, now()).await;
+        }
     }
 }
 

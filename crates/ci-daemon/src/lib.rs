@@ -13,6 +13,7 @@ pub mod cli;
 pub mod daemon;
 pub mod executor;
 pub mod farm;
+mod findings;
 mod inherit;
 mod known_failures;
 mod log;

@@ -92,7 +92,11 @@ fn of_branch(reader: &Reader, branch: &BranchRef) -> Option<Vec<OpenClaim>> {
     Some(fixed.filter_map(|failure| open(history.name(failure.test).parse().ok()?)).collect())
 }
 
-fn statuses(reader: &Reader, commit: &CommitId, names: &mut HashMap<u64, Names>) -> Option<CommitStatuses> {
+pub(crate) fn statuses(
+    reader: &Reader,
+    commit: &CommitId,
+    names: &mut HashMap<u64, Names>,
+) -> Option<CommitStatuses> {
     let Statuses { keys_hash, statuses } = reader.statuses(commit).ok()??;
     let names = match names.entry(keys_hash) {
         Entry::Occupied(known) => known.into_mut(),

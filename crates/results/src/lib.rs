@@ -14,6 +14,7 @@ pub mod disk;
 mod durations;
 mod error;
 mod files;
+pub mod findings;
 mod flaky;
 mod history;
 mod import;

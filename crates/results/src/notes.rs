@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use model::{BuiltKernel, CommitId, Env, ExperimentKey, HostName, KernelId, ResultKey, TestPath};
+use model::{BuiltKernel, CommitId, Env, ExperimentKey, Finding, HostName, KernelId, ResultKey, TestPath};
 
+use crate::findings::{Mark, SenderState};
 use crate::requests::RequestKind;
 
 /// A row of a table for scripts. It becomes durable with the next verdict.
@@ -35,6 +36,29 @@ pub enum Note {
         commit: CommitId,
         /// Its id, as of `git patch-id --stable`; `None` if the commit has none.
         patch: Option<String>,
+    },
+    /// New findings of a branch. Those with the id of a recorded one are ignored.
+    Findings {
+        /// The branch as `user/branch`, or another name for the state of the farm.
+        branch: String,
+        /// The findings, in the order in which they are to be sent.
+        findings: Vec<Finding>,
+        /// What is known of the branch from now on.
+        known: String,
+    },
+    /// How far a sender of findings is.
+    Sender {
+        /// Its state.
+        state: SenderState,
+        /// The number of the finding that it has sent.
+        sent: Option<i64>,
+    },
+    /// What somebody said of a finding.
+    Mark {
+        /// The id of the finding.
+        finding: String,
+        /// What was said.
+        mark: Mark,
     },
     /// Tests of a commit that wait for an idle slot: each ran at another commit whose kernel has the same code.
     SameCode {

@@ -95,7 +95,7 @@ async fn flaky_failures_of_an_earlier_version_are_published_again() {
     let drops = columns.iter().map(|(table, column)| format!("ALTER TABLE {table} DROP COLUMN {column};"));
     let undo = format!(
         "DROP VIEW verdict; DROP INDEX commit_by_tree; {} \
-         DROP TABLE suite; DROP TABLE experiment; DROP TABLE code; DROP TABLE same_code; DROP TABLE patch; DROP TABLE heir; DROP TABLE tested; \
+         DROP TABLE suite; DROP TABLE experiment; DROP TABLE code; DROP TABLE same_code; DROP TABLE patch; DROP TABLE finding_state; DROP TABLE sent; DROP TABLE finding; DROP TABLE sender; DROP TABLE finding_mark; DROP TABLE heir; DROP TABLE tested; \
          DROP INDEX other_attempt; ALTER TABLE commit_ DROP COLUMN flaky; PRAGMA user_version = 7;",
         drops.collect::<String>()
     );

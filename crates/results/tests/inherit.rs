@@ -105,7 +105,7 @@ async fn the_experiments_of_version_9_are_kept() {
     let name = format!("f123456789abcdef{}", "0".repeat(48));
     database
         .execute_batch(&format!(
-            "DROP VIEW verdict; DROP TABLE experiment; DROP TABLE code; DROP TABLE same_code; DROP TABLE patch;
+            "DROP VIEW verdict; DROP TABLE experiment; DROP TABLE code; DROP TABLE same_code; DROP TABLE patch; DROP TABLE finding_state; DROP TABLE sent; DROP TABLE finding; DROP TABLE sender; DROP TABLE finding_mark;
              CREATE TABLE experiment (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
              INSERT INTO experiment VALUES (7, '{name}');
              UPDATE attempt SET experiment = 7; UPDATE history SET experiment = 7;

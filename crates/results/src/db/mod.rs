@@ -11,6 +11,7 @@ mod crashes;
 mod directories;
 mod facets;
 mod files;
+pub mod findings;
 pub mod flaky;
 pub mod history;
 pub mod inherit;
@@ -44,9 +45,9 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 
 /// The version of the schema, in `user_version`.
-const VERSION: i64 = 12;
+const VERSION: i64 = 13;
 /// Entry N is the step from version N to N + 1.
-const MIGRATIONS: [&str; 12] = [
+const MIGRATIONS: [&str; 13] = [
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
@@ -59,6 +60,7 @@ const MIGRATIONS: [&str; 12] = [
     include_str!("schema/10.sql"),
     include_str!("schema/11.sql"),
     include_str!("schema/12.sql"),
+    include_str!("schema/13.sql"),
 ];
 const VIEWS: &str = include_str!("schema/views.sql");
 /// `application_id`: "ktst".

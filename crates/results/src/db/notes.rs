@@ -19,6 +19,9 @@ impl Batch<'_> {
             Note::RequestEnded { file, at, end } => self.request_ended(file, *at, end),
             Note::Code { experiment, code } => self.code(*experiment, *code),
             Note::Patch { commit, patch } => self.patch(commit, patch.as_deref()),
+            Note::Findings { branch, findings, known } => self.findings(branch, findings, known),
+            Note::Sender { state, sent } => self.sender(state, *sent),
+            Note::Mark { finding, mark } => self.mark_finding(finding, mark),
             Note::SameCode { commit, tests } => self.same_code(commit, tests),
         }
     }

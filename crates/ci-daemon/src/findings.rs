@@ -16,6 +16,7 @@ use regress::builds::{BuildHistory, CommitBuilds, KernelCache};
 use regress::findings::{Facts, Known, baseline, changes};
 use regress::{Names, fix};
 use results::bisections::{self, BisectionRecord};
+use results::findings::FARM;
 use results::notes::Note;
 use results::{BranchEntry, Reader, Writer};
 use serde::{Deserialize, Serialize};
@@ -31,8 +32,6 @@ const PART: u32 = 10;
 const COMMITS_MAX: usize = 500;
 /// The maximum number of bisections that are read.
 const BISECTIONS_MAX: usize = 1000;
-/// The name of the state of the farm. It is not that of a branch.
-const FARM: &str = "farm";
 /// A problem of the farm is a finding after this time, in seconds.
 const STANDS_S: i64 = 60;
 /// A problem that is gone for this time is a new one if it occurs again, in seconds.

@@ -122,6 +122,7 @@ fn is_cacheable(site: &Site, route: &Route) -> bool {
         | Route::Branch { .. }
         | Route::Crashes(..)
         | Route::Flaky(..)
+        | Route::Findings(..)
         | Route::Changes(_)
         | Route::RangeDiff { .. }
         | Route::Matrix { .. }
@@ -146,6 +147,7 @@ fn is_cacheable(site: &Site, route: &Route) -> bool {
         | Route::RequestState(_)
         | Route::Bisections
         | Route::Claims
+        | Route::AllFindings
         | Route::Rerun { .. } => false,
     }
 }
@@ -182,6 +184,7 @@ fn answer(
         Route::Crashes(at, part) => views::crashes::view(context, at, part, format),
         Route::Changes(at) => views::changes::view(context, at, format),
         Route::Flaky(at, part) => views::flaky::view(context, at, part, format),
+        Route::Findings(at, page) => views::findings::view(context, at, *page, format),
         Route::RangeDiff { at, of } => views::range_diff::view(context, at, of.as_ref(), format),
         Route::Compare(route) => views::compare::view(context, route, format),
         Route::History { at, key, from, part } => {
@@ -206,6 +209,7 @@ fn answer(
         Route::Control(route) => views::control::view(context, route),
         Route::Bisections => views::records::bisections(reader),
         Route::Claims => views::records::claims(reader),
+        Route::AllFindings => views::findings::all(context),
         Route::RequestState(file) => views::records::request(reader, file),
         Route::Hook | Route::Requests | Route::Rerun { .. } => Err(no_page()),
     }

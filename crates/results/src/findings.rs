@@ -7,6 +7,9 @@ use model::{BranchRef, CommitId, Finding};
 use crate::db;
 use crate::reader::Reader;
 
+/// The name under which [`crate::notes::Note::Findings`] records the state of the farm: that of a branch has a slash.
+pub const FARM: &str = "farm";
+
 /// A finding with its place in the stream.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RecordedFinding {
@@ -136,6 +139,12 @@ impl Reader {
     #[must_use]
     pub fn findings(&self, query: &FindingQuery<'_>) -> Vec<RecordedFinding> {
         self.database.query(|connection| db::findings::read(connection, query)).unwrap_or_default()
+    }
+
+    /// Whether a daemon records findings in this directory.
+    #[must_use]
+    pub fn has_findings(&self) -> bool {
+        self.finding_state(FARM).flatten().is_some()
     }
 
     /// The finding with this id, or with the only id that begins so.

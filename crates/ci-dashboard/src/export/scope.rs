@@ -118,6 +118,7 @@ impl<'a> Scope<'a> {
                     LINKS.branch(at),
                     LINKS.crashes(at),
                     LINKS.flaky(at),
+                    LINKS.findings(at),
                     LINKS.grid(at),
                     LINKS.matrix_of_tip(at),
                 ]
@@ -142,6 +143,7 @@ impl<'a> Scope<'a> {
             }
             Route::Crashes(at, query) if has(&at) => table(&query, LINKS.crashes(&at)),
             Route::Flaky(at, query) if has(&at) => table(&query, LINKS.flaky(&at)),
+            Route::Findings(at, page) if has(&at) => numbered(LINKS.findings(&at), page),
             Route::Grid { at, test: None, config: None, page } if has(&at) => numbered(LINKS.grid(&at), page),
             Route::Matrix { of, file: None, page } => match of {
                 CommitOrBranch::Branch(at) if has(&at) => numbered(LINKS.matrix_of_tip(&at), page),

@@ -137,6 +137,18 @@ impl Links<'_> {
         format!("{}/ci?{}&flaky", self.mount, BranchQuery(at))
     }
 
+    /// The findings of a branch.
+    #[must_use]
+    pub fn findings(&self, at: &BranchRef) -> String {
+        format!("{}/ci?{}&findings", self.mount, BranchQuery(at))
+    }
+
+    /// The feed of a branch.
+    #[must_use]
+    pub fn feed(&self, at: &BranchRef) -> String {
+        format!("{}&format=atom", self.branch(at))
+    }
+
     /// The commits of a branch before and after a force-push: the newest one, or that with this old tip.
     #[must_use]
     pub fn range_diff(&self, at: &BranchRef, of: Option<&CommitId>) -> String {

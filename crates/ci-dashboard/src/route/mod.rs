@@ -84,6 +84,8 @@ pub enum Route {
     Changes(BranchRef),
     /// The flaky tests of a branch.
     Flaky(BranchRef, TableQuery),
+    /// The findings of a branch; the page, from 0.
+    Findings(BranchRef, usize),
     /// The test files in all configurations at a commit, or at the newest commit of a branch with results.
     Matrix {
         /// The commit.
@@ -188,6 +190,8 @@ pub enum Route {
     Bisections,
     /// The newest claims.
     Claims,
+    /// The newest findings of all branches and of the farm.
+    AllFindings,
     /// `POST` only: requests a rerun. The names are parsed after the token has been checked.
     Rerun {
         /// The commit.

@@ -151,6 +151,9 @@ impl Query {
         if self.has("flaky") {
             return Ok(Route::Flaky(at, self.table_query()?));
         }
+        if self.has("findings") {
+            return Ok(Route::Findings(at, self.page()?));
+        }
         if self.has("range-diff") {
             let of = self.given("range-diff").map(|old| old.parse()).transpose()?;
             return Ok(Route::RangeDiff { at, of });

@@ -46,6 +46,7 @@ const TABLE: &[(&str, Build)] = &[
     ("/c/ci-daemon-status.json", |_, _| Ok(Route::File(FileRoute::Snapshot))),
     ("/c/bisections.json", |_, _| Ok(Route::Bisections)),
     ("/c/claims.json", |_, _| Ok(Route::Claims)),
+    ("/c/findings.json", |_, _| Ok(Route::AllFindings)),
     ("/c/bisect/{bisection}", |path, _| {
         let name = path.text("bisection")?;
         let id = name.strip_suffix(".json").filter(|id| bisections::is_id(id));

@@ -23,7 +23,7 @@ use super::eta::Estimator;
 use super::failure_columns::{self, COLUMN_WIDTH, COLUMNS_MAX, ColumnPath};
 use super::fix::{Claims, change_words};
 use super::suspicious::Counter;
-use super::{CommitLink, Context, TestLink, range_diff};
+use super::{CommitLink, Context, TestLink, findings, range_diff};
 use crate::filter::Filter;
 use crate::http::{Encoded, Response};
 use crate::page::{CountItem, Crumb, Page, Plural as _, Took, When, cut, subject};
@@ -48,6 +48,7 @@ struct BranchPage<'a> {
     selection: Selection<'a>,
     crashes_href: String,
     flaky_href: String,
+    findings_href: String,
     compare_href: String,
     push: Option<(String, Option<When>)>,
     push_href: String,
@@ -329,6 +330,7 @@ fn render(
         selection,
         crashes_href: if all_failures.is_empty() { String::new() } else { links.crashes(at) },
         flaky_href: if is_flaky { links.flaky(at) } else { String::new() },
+        findings_href: findings::href(context, at),
         compare_href: links.compare(Some(&at.user), at.branch.as_str(), ""),
         push: range_diff::line(context, at, entries),
         push_href: links.range_diff(at, None),
@@ -351,7 +353,7 @@ fn frame<'a>(context: Context<'a>, at: &BranchRef, running: usize) -> Page<'a> {
     let crumbs = vec![Crumb::link(&at.user, links.user(&at.user)), Crumb::here(&at.branch)];
     let mut page = Page::new(format!("{}/{}", at.user, at.branch), links, crumbs);
     page.json = Some(context.json_address());
-    page.feed = Some(format!("{}&format=atom", links.branch(at)));
+    page.feed = Some(links.feed(at));
     page.live = if running > 0 { 3 } else { 15 };
     page
 }

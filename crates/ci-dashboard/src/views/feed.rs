@@ -1,10 +1,11 @@
-//! An Atom feed of the commits that broke tests or the build of a branch, and a badge with the state of its tip.
+//! An Atom feed of what commits broke and fixed on a branch, and a badge with the state of its tip.
 
 use askama::Template;
 use http::header::{self, HeaderValue};
-use model::Status;
+use model::{Finding, FindingKind, Status};
 use regress::branch_history::{BranchHistory, TestId};
 use regress::builds::{BuildHistory, FailedKernels};
+use results::findings::FindingQuery;
 use results::{BranchEntry, TestEntry};
 
 use super::commit_link::author;
@@ -50,23 +51,11 @@ struct Badge<'a> {
     width: usize,
 }
 
-/// The commits that broke tests, newest first.
+/// What broke and what is fixed, newest first.
 pub fn atom(context: Context<'_>, at: &BranchRef) -> Result<Response, Problem> {
     let listed = context.store.branch(at)?;
-    let history = context.store.history(&listed);
-    let snapshot = context.snapshot();
-    let builds = context.store.build_history(&listed);
-    let entries: Vec<Entry> = listed
-        .iter()
-        .enumerate()
-        .flat_map(|(row, entry)| {
-            let broke = history.delta(row).is_some_and(|delta| !delta.broke.is_empty());
-            let has_jobs = || snapshot.has_jobs_of(entry.commit.as_str());
-            let broke = broke.then(|| broken(context, at, &history, (row, entry), has_jobs())).flatten();
-            broken_build(context, at, &builds, (row, entry)).into_iter().chain(broke)
-        })
-        .take(ENTRIES_MAX)
-        .collect();
+    let is_recorded = context.store.reader().has_findings();
+    let entries = if is_recorded { recorded(context, at, &listed) } else { derived(context, at, &listed) };
     let feed = Feed {
         title: format!("{}/{}: regressions", cut(at.user.as_str(), 100), cut(at.branch.as_str(), 200)),
         id: id(at, None),
@@ -76,6 +65,73 @@ pub fn atom(context: Context<'_>, at: &BranchRef) -> Result<Response, Problem> {
     };
     let xml = stdio::xml::text(&feed.render()?).into_owned();
     context.text("application/atom+xml; charset=utf-8", xml)
+}
+
+/// What a daemon found, newest first.
+fn recorded(context: Context<'_>, at: &BranchRef, listed: &[BranchEntry]) -> Vec<Entry> {
+    let query = FindingQuery { branch: Some(at), most: ENTRIES_MAX * 4, ..FindingQuery::default() };
+    let found = context.store.reader().findings(&query).into_iter();
+    found.filter_map(|found| of_finding(context, at, listed, &found.finding)).take(ENTRIES_MAX).collect()
+}
+
+/// The entry of a finding; `None` for one that accuses no commit.
+fn of_finding(
+    context: Context<'_>,
+    at: &BranchRef,
+    listed: &[BranchEntry],
+    finding: &Finding,
+) -> Option<Entry> {
+    let tests = (finding.tests_total as usize).plural("test");
+    let words = match finding.kind {
+        FindingKind::Broke => format!("{tests} broke"),
+        FindingKind::Fixed => format!("{tests} fixed"),
+        FindingKind::BuildBroke => "the build broke".into(),
+        FindingKind::BuildFixed => "the build is fixed".into(),
+        FindingKind::Bisected => format!("first bad commit of {tests} found"),
+        FindingKind::BelievedFixed => format!("{tests} fixed, proven by repeated runs"),
+        FindingKind::FlakyBegan | FindingKind::SuspiciousPass | FindingKind::Farm => return None,
+    };
+    let commit = finding.commit.as_ref()?;
+    let entry = listed.iter().find(|entry| entry.commit == *commit);
+    let mut text =
+        format!("{} {}\n{}\n", commit.short(), entry.map(by).unwrap_or_default(), finding.signature);
+    for test in finding.tests.iter().take(NAMED_MAX) {
+        text.push_str(&format!("{test}\n"));
+    }
+    let subject = entry.map_or_else(|| commit.short().to_owned(), |entry| subject(&entry.message, 120));
+    Some(Entry {
+        title: format!("{words}: {subject}"),
+        id: format!("urn:ktest-ci:finding:{}", finding.id),
+        href: absolute(context, &context.links().commit(Some(at), commit.as_str())),
+        updated: iso(finding.at),
+        author: entry.map(|entry| author(&entry.authorship)).unwrap_or_default(),
+        text,
+    })
+}
+
+/// The commits of a branch whose results were recorded without findings.
+fn derived(context: Context<'_>, at: &BranchRef, listed: &[BranchEntry]) -> Vec<Entry> {
+    let history = context.store.history(listed);
+    let snapshot = context.snapshot();
+    let builds = context.store.build_history(listed);
+    let of_row = |(row, entry): (usize, &BranchEntry)| {
+        let broke = history.delta(row).is_some_and(|delta| !delta.broke.is_empty());
+        let has_jobs = || snapshot.has_jobs_of(entry.commit.as_str());
+        let broke = broke.then(|| broken(context, at, &history, (row, entry), has_jobs())).flatten();
+        broken_build(context, at, &builds, (row, entry)).into_iter().chain(broke).collect::<Vec<_>>()
+    };
+    listed.iter().enumerate().flat_map(of_row).take(ENTRIES_MAX).collect()
+}
+
+/// `by Mira, 2026-12-01 07:00`; empty if neither is known.
+fn by(entry: &BranchEntry) -> String {
+    let author = author(&entry.authorship);
+    match (author.is_empty(), When::unix(entry.authorship.date)) {
+        (true, None) => String::new(),
+        (true, Some(date)) => format!("of {date}"),
+        (false, None) => format!("by {author}"),
+        (false, Some(date)) => format!("by {author}, {date}"),
+    }
 }
 
 /// The commit with the tests that it broke, without failures that a retry can still show to be flaky if it `has_jobs`: what is in a
@@ -97,13 +153,7 @@ fn broken(
         return None;
     }
     let mut updated = 0;
-    let author = author(&listed.authorship);
-    let by = match (author.is_empty(), When::unix(listed.authorship.date)) {
-        (true, None) => String::new(),
-        (true, Some(date)) => format!("of {date}"),
-        (false, None) => format!("by {author}"),
-        (false, Some(date)) => format!("by {author}, {date}"),
-    };
+    let (author, by) = (author(&listed.authorship), by(listed));
     let mut text = format!("{} {by}\n", listed.commit.short());
     for test in broke.iter().take(NAMED_MAX) {
         let name = history.name(**test);

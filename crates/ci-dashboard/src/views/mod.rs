@@ -22,6 +22,7 @@ pub mod eta;
 pub mod failure_columns;
 pub mod feed;
 pub mod file;
+pub mod findings;
 mod fix;
 pub mod flaky;
 pub mod grid;

@@ -11,6 +11,7 @@ use crate::group::TestGroup;
 use crate::hook::Hook;
 use crate::host::Host;
 use crate::image::Images;
+use crate::notify::Sender;
 use crate::repo::Repository;
 use crate::suite::Suites;
 use crate::top::Top;
@@ -33,6 +34,8 @@ pub struct Config {
     pub images: Images,
     /// Package repositories from which kernels are fetched.
     pub kernel_sources: Vec<PackageRepo>,
+    /// Who is sent the findings.
+    pub senders: Vec<Sender>,
     /// The test groups of the main file, for the branches of all users.
     pub test_groups: BTreeMap<GroupName, TestGroup>,
     /// The test groups of the users' files, by user.

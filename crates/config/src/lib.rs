@@ -21,6 +21,7 @@ mod kernel_source;
 mod load;
 mod nearest;
 mod node;
+mod notify;
 mod paths;
 mod read;
 mod repo;
@@ -40,6 +41,9 @@ pub use host::{Host, HostError, HostKind};
 pub use image::{ImageError, ImageRecipe, Images, recipe};
 pub use load::{load, load_lenient};
 pub use nearest::{Choices, Hint, nearest};
+pub use notify::{
+    ForgeKind, ForgeSettings, MailSettings, MailTls, MailTransport, NotifyError, Secret, Sender, SenderKind,
+};
 pub use repo::{RepoError, Repository};
 pub use suite::{Suite, SuiteError, Suites};
 pub use top::{TimeError, Top, TopError, parse_time};

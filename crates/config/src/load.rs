@@ -17,6 +17,7 @@ use crate::host;
 use crate::image;
 use crate::kernel_source;
 use crate::node::{Node, Section};
+use crate::notify;
 use crate::paths::Paths;
 use crate::read::{self, Format};
 use crate::repo;
@@ -57,6 +58,7 @@ const KEYS: &[&str] = &[
     "suite",
     "image",
     "kernel_source",
+    "notify",
     "test_group",
     "test_groups",
     "branch",
@@ -159,6 +161,7 @@ fn main_tree(path: &Path, tree: &Node) -> Result<Config, Fault> {
     let hook = section.get("hook").map(|node| hook::read(node, &paths)).transpose()?;
     let kernel_sources =
         section.get("kernel_source").map(kernel_source::read).transpose()?.unwrap_or_default();
+    let senders = section.get("notify").map(|node| notify::read(node, &paths)).transpose()?;
     let groups = |node| group::read(node, &kernel_sources);
     let raw = part(&["test_group", "test_groups"])?.map(groups).transpose()?.unwrap_or_default();
     let images = section.get("image").map(image::read).transpose()?.unwrap_or_default();
@@ -183,6 +186,7 @@ fn main_tree(path: &Path, tree: &Node) -> Result<Config, Fault> {
         suites: suites.unwrap_or_default(),
         images,
         kernel_sources,
+        senders: senders.unwrap_or_default(),
         test_groups,
         user_groups: BTreeMap::new(),
         branches,

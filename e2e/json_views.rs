@@ -164,6 +164,7 @@ fn comparisons_with_every_kind_of_change_are_equal() {
     // Its retry.
     fixture.test(TestResult::new(new, "fs.x.flaky", pass(), 100));
     testkit::pushed(&fixture, "kmo", "pushed", 1_790_000_000);
+    testkit::found(&fixture, "kmo/next", [new, new, old], 1_790_000_000);
     fixture.finish();
     let compare = format!("/ci?compare={old}..{new}");
     let kinds = from_dashboard(dir.path(), &compare);
@@ -179,6 +180,8 @@ fn comparisons_with_every_kind_of_change_are_equal() {
         &[
             view(format!("compare {old} {new}"), compare),
             view("flaky kmo/next", "/ci?user=kmo&branch=next&flaky"),
+            view("findings kmo/next", "/ci?user=kmo&branch=next&findings"),
+            view("findings", "/c/findings.json?"),
             view("range-diff kmo/pushed", "/ci?user=kmo&branch=pushed&range-diff"),
             view(format!("compare {new} {old}"), format!("/ci?compare={new}..{old}")),
             view(format!("show {new}"), format!("/c/{new}/")),

@@ -14,7 +14,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use fsx::clock::unix_seconds;
 use model::{CommitId, ResultKey};
-use results::requests::{CancelBatch, RequestKind};
+use results::requests::{CancelBatch, NotifyRequest, RequestKind};
 use serde::{Deserialize, Serialize};
 
 /// The file name in the output directory. Only the daemon's user can read the file.
@@ -117,6 +117,26 @@ pub enum AuditAction {
         /// The branch, as `user/branch`.
         branch: String,
     },
+    /// A finding or a message for a test was sent.
+    #[serde(rename = "notify")]
+    Notify {
+        /// The finding; `None` for a message for a test.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        finding: Option<String>,
+        /// The sender; `None` for all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sender: Option<String>,
+    },
+    /// Somebody said something of a finding.
+    #[serde(rename = "mark")]
+    Mark {
+        /// The finding.
+        finding: String,
+        /// What was said.
+        text: String,
+        /// By whom.
+        by: String,
+    },
     /// A fetch cycle.
     Fetch,
 }
@@ -212,6 +232,27 @@ impl From<&RequestKind> for AuditAction {
             }
             RequestKind::PauseBranch(pause) => Self::PauseBranch { branch: pause.branch.to_string() },
             RequestKind::ResumeBranch(branch) => Self::ResumeBranch { branch: branch.to_string() },
+            RequestKind::Notify(request) => Self::of_notification(request),
+        }
+    }
+}
+
+impl AuditAction {
+    fn of_notification(request: &NotifyRequest) -> Self {
+        let text = |text: &str| {
+            let text: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
+            text
+        };
+        match request {
+            NotifyRequest::Send { finding, sender } => {
+                Self::Notify { finding: Some(text(finding)), sender: sender.as_deref().map(text) }
+            }
+            NotifyRequest::Test { sender } => Self::Notify { finding: None, sender: Some(text(sender)) },
+            NotifyRequest::Mark { finding, mark } => Self::Mark {
+                finding: text(finding),
+                text: text(&mark.what.to_string()),
+                by: text(&mark.account),
+            },
         }
     }
 }
@@ -232,6 +273,12 @@ impl fmt::Display for AuditEntry {
             AuditAction::CancelBatch { place, .. } => write!(f, "cancel the batch of {place}")?,
             AuditAction::PauseBranch { branch } => write!(f, "pause {branch}")?,
             AuditAction::ResumeBranch { branch } => write!(f, "resume {branch}")?,
+            AuditAction::Notify { finding, sender } => {
+                let sender = sender.as_deref().unwrap_or("all senders");
+                let finding = finding.as_ref().map_or("a test message".into(), |id| format!("finding {id}"));
+                write!(f, "send {finding} by {sender}")?;
+            }
+            AuditAction::Mark { finding, text, by } => write!(f, "mark finding {finding} {text} by {by}")?,
             AuditAction::Fetch => write!(f, "fetch")?,
         }
         match &self.requester {

@@ -9,7 +9,10 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::snapshot::{BatchStatus, BranchStatus, DiskStatus, ExecutorStatus, HostStatus, JobStatus};
-use model::{CommitId, Drained, HostReport, Paused, StatusSnapshot, Stopped, Verdict};
+use model::{
+    CommitId, Drained, Finding, FindingKind, FindingRate, HostReport, Paused, StatusSnapshot, Stopped,
+    Verdict,
+};
 use results::notes::{BuildNote, BuildOutcome};
 use testkit::results_fixture::{ResultsFixture, TestResult, commit_id, kernel_id};
 
@@ -159,6 +162,7 @@ fn main() -> ExitCode {
     writer.stable();
     writer.xfs();
     writer.nfsd();
+    writer.findings();
     writer.snapshot(&tip);
     fixture.finish();
     println!("ci-dashboard serve --output-dir {dir}");
@@ -201,6 +205,58 @@ impl Writer<'_> {
             TestResult::new(&ids[3], LOCKDEP.test, Verdict::Passed, 11_900).on("farm2", 1, self.now - 4_000);
         self.fixture.test(flaky);
         ids[2].clone()
+    }
+
+    /// Writes what broke and what is fixed on `mira/ext4-testing`.
+    fn findings(&self) {
+        let ids: Vec<CommitId> = EXT4_COMMITS.iter().map(|(subject, ..)| commit_id(subject)).collect();
+        let mut findings: Vec<Finding> = Vec::new();
+        for (row, (_, _, change)) in EXT4_COMMITS.iter().enumerate().rev() {
+            let row = row.min(ids.len() - 2);
+            let finding = |kind: FindingKind, tests: &[&str], signature: &str| Finding {
+                id: format!("{:016x}", findings.len() + 0xa1),
+                kind,
+                branch: Some("mira/ext4-testing".parse().expect("a branch")),
+                commit: Some(ids[row].clone()),
+                tests: tests.iter().map(|test| test.parse().expect("a test")).collect(),
+                tests_total: if tests.is_empty() { 15 } else { 1 },
+                signature: signature.into(),
+                first_bad: Some(ids[row].clone()),
+                last_good: Some(ids[row + 1].clone()),
+                rate: None,
+                at: self.now - 1_500 * (i64::try_from(row).unwrap_or(0) + 1),
+            };
+            let found = match change {
+                Breaks(faults) => {
+                    let rate = Some(FindingRate { failed: 5, runs: 5 });
+                    let broke = |fault: &Fault| Finding {
+                        rate,
+                        ..finding(FindingKind::Broke, &[fault.test], fault.reason)
+                    };
+                    faults.iter().take(1).map(broke).collect()
+                }
+                Fixes(test) => vec![finding(FindingKind::Fixed, &[test], "")],
+                DoesNotCompile => vec![finding(
+                    FindingKind::BuildBroke,
+                    &[],
+                    "fs/ext4/acl.c:143:2: error: implicit declaration of function 'ext4_set_acl_inline'",
+                )],
+                Nothing | Running | Untested => Vec::new(),
+            };
+            let fixed = |mut new: Finding| {
+                if new.kind == FindingKind::Fixed
+                    && let Some(broke) = findings.iter().find(|broke| broke.tests == new.tests)
+                {
+                    new.signature.clone_from(&broke.signature);
+                    new.first_bad.clone_from(&broke.first_bad);
+                }
+                new
+            };
+            let found: Vec<Finding> = found.into_iter().map(fixed).collect();
+            findings.extend(found);
+        }
+        self.fixture.findings("mira/ext4-testing", findings, None);
+        self.fixture.findings("farm", Vec::new(), None);
     }
 
     /// Writes authors, and dates that are older from commit to commit.

@@ -19,6 +19,7 @@ Examples:
   ci-status history next punch            the first bad commit of a test
   ci-status flaky next                    the flaky tests of a branch, with their failure rates
   ci-status crashes next                  the kernel crashes of a branch by title
+  ci-status findings next                 what broke and what is fixed, newest first
   ci-status open 3f2a9c punch             a page of the dashboard, in the browser
   ci-status range-diff next               what a force-push changed, and which commits kept their results
   ci-status bisect punch -b next          find the first bad commit with runs on the farm
@@ -213,6 +214,29 @@ pub enum Command {
         /// A branch, user/branch, or the beginning of either [default: HEAD's branch].
         branch: Option<String>,
     },
+    /// List what broke and what is fixed, newest first, once each.
+    #[command(after_help = "\
+Examples:
+  ci-status findings                       those of all branches and of the farm
+  ci-status findings next -n 5             the newest 5 of a branch
+  ci-status findings --json | jq '.[] | select(.kind == \"broke\") | .signature'")]
+    Findings {
+        /// A branch, user/branch, or the beginning of either [default: all branches, and the farm].
+        branch: Option<String>,
+        /// Show at most N findings.
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+        limit: usize,
+    },
+    /// List the senders of findings, send a finding, or send a test message; on the machine of ci-daemon.
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  ci-status notify list                    how far each sender is, and its error
+  ci-status notify send 3f2a9c             forward a moderated mail to its recipients
+  ci-status notify test kernel-list        check the settings of a sender"
+    )]
+    Notify(Notify),
     /// Open a page of the dashboard in the browser, and print its address.
     ///
     /// The browser is $BROWSER or xdg-open. Without a terminal or a browser, only the address is printed.
@@ -317,6 +341,27 @@ Examples:
     Completions {
         /// The shell.
         shell: Shell,
+    },
+}
+
+/// What to do with senders of findings.
+#[derive(Debug, Subcommand)]
+pub enum Notify {
+    /// List the senders: how far each is, what it sent, and its error.
+    List,
+    /// Send a finding now. A mail goes to its recipients, moderated or not.
+    Send {
+        /// The first digits of the id of a finding.
+        id: String,
+        /// The sender, as in [notify.NAME] [default: all that take findings of this kind].
+        #[arg(value_name = "NAME")]
+        sender: Option<String>,
+    },
+    /// Send a message without a finding, to the operator if mails are moderated.
+    Test {
+        /// The sender, as in [notify.NAME].
+        #[arg(value_name = "NAME")]
+        sender: String,
     },
 }
 

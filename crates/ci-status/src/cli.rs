@@ -15,8 +15,8 @@ use crate::args::{Cli, Command};
 use crate::commands::logs::LogOptions;
 use crate::commands::wait::{Clock, WaitOptions};
 use crate::commands::{
-    Answer, artifacts, believe, bisect, branches, compare, control, crashes, flaky, follow, history, log,
-    logs, open, range_diff, rerun, show, wait, watch, workers,
+    Answer, artifacts, believe, bisect, branches, compare, control, crashes, findings, flaky, follow,
+    history, log, logs, notify, open, range_diff, rerun, show, wait, watch, workers,
 };
 use crate::context::{Context, ResultsLocation};
 use crate::log_colors::LogColors;
@@ -206,6 +206,8 @@ fn run(cli: &Cli, context: &Context) -> Result<Box<dyn Answer>, Problem> {
         Command::History { branch, test } => Box::new(history::run(context, branch, test)?),
         Command::Flaky { branch } => Box::new(flaky::run(context, branch.as_deref())?),
         Command::Crashes { branch } => Box::new(crashes::run(context, branch.as_deref())?),
+        Command::Findings { branch, limit } => Box::new(findings::run(context, branch.as_deref(), *limit)?),
+        Command::Notify(command) => notify::run(context, command)?,
         Command::Open { name, test } => Box::new(open::run(context, name.as_deref(), test.as_deref())?),
         Command::RangeDiff { branch, of } => {
             Box::new(range_diff::run(context, branch.as_deref(), of.as_deref())?)

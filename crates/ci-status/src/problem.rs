@@ -106,6 +106,20 @@ pub enum Problem {
         /// The users.
         nearest: Hint,
     },
+    /// The daemon and its results are elsewhere.
+    #[error("ci-daemon sends findings; run this on its machine, with --local or --output-dir")]
+    NotifyIsLocal,
+    /// No such finding.
+    #[error("no finding has an id that begins with {0:?}, or several have; ci-status findings lists them")]
+    NoFinding(String),
+    /// No such sender.
+    #[error("ci-daemon has no sender {name:?}{nearest}; ci-status notify list lists them")]
+    NoSender {
+        /// The name that was given.
+        name: String,
+        /// The senders.
+        nearest: Hint,
+    },
     /// No such branch.
     #[error("no branch {name:?}{nearest}")]
     NoBranch {

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use model::{BranchRef, CommitId, HostName, HostOrSlot, ResultKey};
 use serde::{Deserialize, Serialize};
 
+use crate::findings::Mark;
+
 /// The directory of the requests, in the output directory.
 pub const DIRECTORY: &str = "requests";
 /// The directory of taken requests, in [`DIRECTORY`].
@@ -63,6 +65,34 @@ pub enum RequestKind {
     PauseBranch(PauseBranch),
     /// Run the tests of a paused branch again.
     ResumeBranch(BranchRef),
+    /// Send a finding, or record what somebody said of it.
+    Notify(NotifyRequest),
+}
+
+/// A request to the senders of findings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NotifyRequest {
+    /// Send a finding now; a mail goes to its recipients, moderated or not.
+    Send {
+        /// The id of the finding.
+        finding: String,
+        /// The sender in the configuration; all that match the finding if `None`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sender: Option<String>,
+    },
+    /// Send a message without a finding, to the operator if mails are moderated.
+    Test {
+        /// The sender in the configuration.
+        sender: String,
+    },
+    /// Record what somebody said of a finding.
+    Mark {
+        /// The id of the finding.
+        finding: String,
+        /// What was said.
+        mark: Mark,
+    },
 }
 
 /// A host or slot to drain.

@@ -6,6 +6,7 @@
 
 mod configured;
 mod file_server;
+mod found;
 mod hung;
 mod pushed;
 mod repo;
@@ -15,6 +16,7 @@ mod trap;
 
 pub use configured::configured;
 pub use file_server::FileServer;
+pub use found::found;
 pub use hung::HungFileSystem;
 pub use pushed::pushed;
 pub use repo::ScratchRepo;

@@ -6,11 +6,11 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use model::{BranchRef, CommitId, HostName, KernelId, ResultKey, StatusSnapshot, Verdict};
+use model::{BranchRef, CommitId, Finding, HostName, KernelId, ResultKey, StatusSnapshot, Verdict};
 use results::codec::{Mark, encode_commit};
 use results::layout::Layout;
 use results::notes::{BuildNote, Note};
-use results::{CommitDetails, CommitResults, LogKind, PlainFile, VerdictRecord, Writer};
+use results::{CommitDetails, CommitResults, LogKind, PlainFile, VerdictRecord, Writer, findings};
 use tokio::runtime::Runtime;
 
 /// A results directory that is being filled. Errors panic.
@@ -174,6 +174,17 @@ impl ResultsFixture {
     pub fn waiting(&self, commit: &CommitId, key: &str, source: &CommitId) -> &Self {
         let tests = vec![(key.parse().expect("a result key"), source.clone())];
         self.writer.note(Note::SameCode { commit: commit.clone(), tests }).expect("a test waits");
+        self
+    }
+
+    /// Records findings of a branch, and what was said of the first of them. They become durable with the next verdict.
+    pub fn findings(&self, branch: &str, findings: Vec<Finding>, mark: Option<findings::Mark>) -> &Self {
+        let first = findings.first().map(|finding| finding.id.clone());
+        let note = Note::Findings { branch: branch.into(), findings, known: "{}".into() };
+        self.writer.note(note).expect("findings are recorded");
+        if let (Some(finding), Some(mark)) = (first, mark) {
+            self.writer.note(Note::Mark { finding, mark }).expect("a mark is recorded");
+        }
         self
     }
 

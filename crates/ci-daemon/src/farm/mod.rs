@@ -338,6 +338,8 @@ impl Farm {
             | RequestKind::CancelBatch(_)
             | RequestKind::PauseBranch(_)
             | RequestKind::ResumeBranch(_) => self.control(&request),
+            // The senders of findings handle it.
+            RequestKind::Notify(_) => Vec::new(),
         }
     }
 

@@ -103,6 +103,9 @@ fn check(reader: &Reader, kind: &RequestKind) -> Result<(), Problem> {
         | RequestKind::CancelBatch(_)
         | RequestKind::PauseBranch(_)
         | RequestKind::ResumeBranch(_) => check_control_request(reader, kind),
+        RequestKind::Notify(_) => Err(Problem::BadRequest(
+            "send a finding on the machine of ci-daemon: ci-status --local notify send".into(),
+        )),
         RequestKind::Unlist(_) => {
             Err(Problem::BadRequest("unlist a branch on the machine of ci-daemon: ci-daemon unlist".into()))
         }

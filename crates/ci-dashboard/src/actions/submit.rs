@@ -45,5 +45,6 @@ fn words(kind: &RequestKind) -> String {
         }
         RequestKind::PauseBranch(pause) => format!("pause of {}", pause.branch),
         RequestKind::ResumeBranch(branch) => format!("resumption of {branch}"),
+        RequestKind::Notify(_) => "a notification".into(),
     }
 }

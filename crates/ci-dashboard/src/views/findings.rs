@@ -115,7 +115,11 @@ fn line(
         words: finding.kind.words(),
         what: cut(&finding.signature, 300),
         tests: finding.tests.iter().take(NAMED_MAX).map(|test| (test.to_string(), href(test))).collect(),
-        more: if more > 0 { format!("and {}", more.plural("more test")) } else { String::new() },
+        more: match (more, finding.tests.is_empty()) {
+            (0, _) => String::new(),
+            (_, true) => more.plural("test").to_string(),
+            (_, false) => format!("and {}", more.plural("more test")),
+        },
         commit: link(&finding.commit),
         rate: finding.rate.map_or(String::new(), |rate| format!("{} of {} runs", rate.failed, rate.runs)),
         since: link(&finding.first_bad).filter(|_| finding.first_bad != finding.commit),

@@ -110,6 +110,7 @@ pub fn small() -> Farm {
             let result = TestResult::new(id(2), key, Verdict::FailedToRun { reason }, 0);
             fixture.test(result.on("farm1", 2, NOW - 2000));
         }
+        testkit::found(fixture, "mira/ext4-testing", [id(1), id(3), id(4)], NOW - 600);
         fixture.artifact(id(2), &["boot.boots"], "build.log", BUILD_LOG);
         fixture.running(
             id(1),

@@ -16,6 +16,7 @@ use regress::suspicious::{Columns, PASSES_READ, Source};
 use regress::{CommitStatuses, Names};
 use results::bisections::BisectionRecords;
 use results::claims::ClaimRecords;
+use results::findings::{FindingQuery, RecordedFinding};
 use results::json::{ArtifactRow, BuildRow, FlakyRow, OwnersRow};
 use results::requests::{self, RequestKind, RequestState};
 use results::{
@@ -91,6 +92,10 @@ impl Backend for Local {
     fn flaky(&self, at: &BranchRef) -> Result<Vec<FlakyRow>, Problem> {
         let found = self.reader.flaky(at)?.unwrap_or_default();
         Ok(found.iter().map(FlakyRow::from).collect())
+    }
+
+    fn findings(&self, at: Option<&BranchRef>, limit: usize) -> Result<Vec<RecordedFinding>, Problem> {
+        Ok(self.reader.findings(&FindingQuery { branch: at, most: limit, ..FindingQuery::default() }))
     }
 
     fn changes(&self, at: &BranchRef) -> Result<Vec<ChangesRow>, Problem> {

@@ -16,6 +16,7 @@ use regress::range_diff::RangeDiffView;
 use regress::suspicious::Source;
 use results::bisections::BisectionRecords;
 use results::claims::ClaimRecords;
+use results::findings::RecordedFinding;
 use results::json::{
     ArtifactRow, BuildRow, FlakyRow, OwnersRow, SameCodeRow, SamePatchRow, SinceRow, SuspicionRow,
 };
@@ -72,6 +73,9 @@ pub trait Backend: Debug + Send + Sync {
 
     /// The flaky tests of a branch, by name.
     fn flaky(&self, at: &BranchRef) -> Result<Vec<FlakyRow>, Problem>;
+
+    /// The newest findings of a branch, or of all branches and of the farm.
+    fn findings(&self, at: Option<&BranchRef>, limit: usize) -> Result<Vec<RecordedFinding>, Problem>;
 
     /// The commits of a branch that broke or fixed tests. Empty if a dashboard does not search for them.
     fn changes(&self, at: &BranchRef) -> Result<Vec<ChangesRow>, Problem>;

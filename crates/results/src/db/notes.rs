@@ -70,7 +70,9 @@ impl Batch<'_> {
             | RequestKind::Resume(_)
             | RequestKind::CancelBatch(_)
             | RequestKind::PauseBranch(_)
-            | RequestKind::ResumeBranch(_) => return Ok(()),
+            | RequestKind::ResumeBranch(_)
+            // The tables of the senders and of the marks.
+            | RequestKind::Notify(_) => return Ok(()),
         };
         self.run(
             "INSERT INTO request (at, kind, account, branch, sha, test, file) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",

@@ -18,6 +18,7 @@ use reqwest::Url;
 use results::bisections::BisectionRecords;
 use results::claims::ClaimRecords;
 use results::codec::{Aligned, decode_commit};
+use results::findings::RecordedFinding;
 use results::json::{
     ArtifactRow, BuildRow, CommitRow, CommitView, FlakyRow, HistoryRow, OwnersRow, SinceRow, SuspicionRow,
     TestView, UserView,
@@ -240,6 +241,20 @@ impl Backend for Remote {
     fn flaky(&self, at: &BranchRef) -> Result<Vec<FlakyRow>, Problem> {
         let parameters = [("user", at.user.as_str()), ("branch", at.branch.as_str()), ("flaky", "")];
         Ok(self.json(&self.http.view(&parameters))?.unwrap_or_default())
+    }
+
+    fn findings(&self, at: Option<&BranchRef>, limit: usize) -> Result<Vec<RecordedFinding>, Problem> {
+        let address = match at {
+            Some(at) => self.http.view(&[
+                ("user", at.user.as_str()),
+                ("branch", at.branch.as_str()),
+                ("findings", ""),
+            ]),
+            None => self.http.file(&["c", "findings.json"]),
+        };
+        let mut found: Vec<RecordedFinding> = self.json(&address)?.unwrap_or_default();
+        found.truncate(limit);
+        Ok(found)
     }
 
     fn changes(&self, at: &BranchRef) -> Result<Vec<ChangesRow>, Problem> {

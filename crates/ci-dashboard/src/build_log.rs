@@ -3,6 +3,8 @@
 //! The log is the output of make on code of a branch, so it is text of any kind and size. The error is the one of the verdict, in
 //! which paths are relative to the source and control characters are blanks.
 
+use regress::excerpt::{build_error, is_build_error};
+
 use crate::logtext::readable;
 
 /// The number of lines before and after the error.
@@ -10,8 +12,6 @@ const BEFORE: usize = 12;
 const AFTER: usize = 16;
 /// The maximum number of further errors that are listed.
 const ERRORS_MAX: usize = 20;
-/// The length of an error in a verdict from which on it is cut.
-const CUT: usize = 300;
 
 /// The lines around the first error.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,12 +31,12 @@ impl Excerpt {
     #[must_use]
     pub fn new(text: &str, error: &str) -> Self {
         let lines: Vec<&str> = text.lines().collect();
-        let at = find(&lines, error);
+        let at = build_error(&lines, error);
         let center = at.unwrap_or(lines.len().saturating_sub(1));
         let (first, last) = (center.saturating_sub(BEFORE), (center + AFTER + 1).min(lines.len()));
         let shown =
             (first..last).map(|row| (row + 1, class(lines[row], at == Some(row)), readable(lines[row])));
-        let is_other = |row: &usize| !(first..last).contains(row) && is_error(lines[*row]);
+        let is_other = |row: &usize| !(first..last).contains(row) && is_build_error(lines[*row]);
         let others = (center..lines.len()).filter(is_other).take(ERRORS_MAX);
         Self {
             lines: shown.collect(),
@@ -47,30 +47,10 @@ impl Excerpt {
     }
 }
 
-fn find(lines: &[&str], error: &str) -> Option<usize> {
-    let is_cut = error.chars().count() >= CUT;
-    let is_it = |line: &&str| {
-        let line = line.replace(char::is_control, " ");
-        let line = line.trim();
-        if is_cut { line.contains(error) } else { line.ends_with(error) }
-    };
-    let exact = if error.is_empty() { None } else { lines.iter().position(is_it) };
-    // The reason can be put together from several lines: `PLACE: error: TEXT`, `a.o: in function f: undefined reference to g`.
-    let last_part = error.rsplit_once(": ").map_or(error, |(_, part)| part);
-    let part =
-        || lines.iter().position(|line| last_part.len() > 8 && is_error(line) && line.contains(last_part));
-    exact.or_else(part).or_else(|| lines.iter().position(|line| is_error(line)))
-}
-
-fn is_error(line: &str) -> bool {
-    ["error:", "error[", "undefined reference to", "Error 1", "*** "].iter().any(|sign| line.contains(sign))
-        && !line.contains("(ignored)")
-}
-
 fn class(line: &str, is_first: bool) -> &'static str {
     match line {
         _ if is_first => "k",
-        _ if is_error(line) => "mf",
+        _ if is_build_error(line) => "mf",
         _ if line.contains("warning:") => "w",
         _ => "",
     }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use model::marker::Marker;
+use regress::excerpt::{Focus, focus};
 
 /// A log with at most this many lines is shown completely.
 const WHOLE: usize = 120;
@@ -27,20 +27,17 @@ pub struct Excerpt {
 
 /// The lines around the failure; `None` if the log is short enough to be shown completely.
 pub fn excerpt(log: &str) -> Option<Excerpt> {
-    let total = log.lines().count();
+    let Focus { line, report_end, total } = focus(log);
     if total <= WHOLE {
         return None;
     }
-    let (failure, first, last) = if let Some(report) = crash::reports(log).first() {
-        let end = report.end_line.min(report.start_line + REPORT_MAX);
-        (report.start_line, report.start_line.saturating_sub(AROUND_CRASH), end + AROUND_CRASH)
-    } else {
-        let failed = |line: &str| matches!(Marker::parse(line), Some(Marker::Failed(_)));
-        let marked = log.lines().enumerate().filter(|(_, line)| failed(line)).last();
-        let at = marked.map_or(total, |(at, _)| at + 1);
-        (at, at.saturating_sub(AROUND_MARKER.0), at + AROUND_MARKER.1)
+    let (first, last) = match report_end {
+        Some(end) => {
+            (line.saturating_sub(AROUND_CRASH), end.min(line.saturating_add(REPORT_MAX)) + AROUND_CRASH)
+        }
+        None => (line.saturating_sub(AROUND_MARKER.0), line + AROUND_MARKER.1),
     };
-    Some(Excerpt { first: first.max(1), last: last.min(total), failure, total })
+    Some(Excerpt { first: first.max(1), last: last.min(total), failure: line, total })
 }
 
 impl Excerpt {

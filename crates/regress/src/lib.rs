@@ -12,6 +12,7 @@ mod configurations_json;
 mod control;
 pub mod crash_groups;
 pub mod eta;
+pub mod excerpt;
 pub mod findings;
 pub mod first_bad;
 pub mod fix;

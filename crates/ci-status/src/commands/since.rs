@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-use model::run_order::AGAIN;
 use model::{BranchRef, Status};
+use regress::excerpt;
 use regress::first_bad::first_bad;
 use regress::suspicious::Columns;
 use results::json::{ListedRow, SinceRow};
@@ -77,13 +77,7 @@ pub fn command(context: &Context, results: &CommitResults) -> Option<String> {
     let log = context.backend.log(&results.commit, &failed.key, LogKind::Subtest).ok()??;
     let (bytes, is_whole) = log.read(LOG_MAX).ok()?;
     let text = String::from_utf8_lossy(&bytes);
-    // The note is behind the output of the guest, which therefore cannot replace it.
-    let sign = format!(" ktest: {AGAIN}");
-    let note = text.lines().filter(|_| is_whole).rev().find_map(|line| line.split_once(&sign))?;
-    let (_, command) = note.1.split_once(": ")?;
-    // A log is untrusted: a command that a shell would not only run as `ktest` is not printed.
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || " ~._-+:=/,@%".contains(c);
-    (command.starts_with("ktest run ") && command.chars().all(is_plain)).then(|| command.to_owned())
+    excerpt::command(&text).filter(|_| is_whole).map(str::to_owned)
 }
 
 /// Writes the first bad commits, each with the tests that fail since.

@@ -1,5 +1,7 @@
 //! The `ci-daemon` command: parse, wire, present. Exit codes: 0 done or stopped, 1 error, 2 usage error.
 
+mod mail_in;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -53,6 +55,7 @@ Examples:
   ci-daemon retention --dry-run        list the results that would be deleted
   ci-daemon backup /backup/results.db  copy the database, even while a daemon runs
   ci-daemon export-tree /srv/tree      write a directory per test, for a web server or the previous clients
+  ci-daemon mail-in < message          record the commands of an answer to a mail
   ci-daemon unlist kmo/old-branch      drop a branch that is no longer in the configuration
 
 SIGUSR1 starts a fetch cycle. SIGTERM and Ctrl-C stop the running batches and end the daemon; a second one ends it immediately.
@@ -85,6 +88,9 @@ enum Command {
     Backup(BackupArgs),
     /// Write a directory per test with status, duration, logs and artifacts, also while a daemon runs.
     ExportTree(ExportTreeArgs),
+    /// Record the commands of an answer to a mail, which is read from standard input.
+    #[command(after_help = mail_in::HELP)]
+    MailIn,
     /// List who requested reruns, unlisting and fetches, and when.
     Audit(AuditArgs),
 }
@@ -273,6 +279,7 @@ pub fn main_from(args: impl IntoIterator<Item = OsString>) -> u8 {
         Some(Command::Backup(args)) => backup(path, &args),
         Some(Command::ExportTree(args)) => export_tree(path, &args),
         Some(Command::Audit(args)) => audit(path, &args),
+        Some(Command::MailIn) => return finish(mail_in::run(path)),
     };
     finish(result.map(|()| 0))
 }

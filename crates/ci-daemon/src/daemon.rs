@@ -5,6 +5,7 @@
 //! marks of running tests and repeats every job without a verdict.
 
 mod left;
+mod signals;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,14 +15,16 @@ use fsx::clock::unix_seconds as now;
 use jobkit::{Choir, ChoirConfig, End, LogConfig, Shutdown};
 use model::StatusSnapshot;
 use results::bisections::{self, BisectionRecord};
+use results::requests::RequestKind;
 use results::{Error, Tuning, Writer};
 use std::sync::Arc;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 
-use crate::audit::{AuditAction, AuditLog, Requester};
+use self::signals::{Signals, forward, listen};
+use crate::audit::{AuditAction, AuditLog};
 use crate::bisect;
 use crate::bisect::repository::GitAnswer;
 use crate::executor::placement;
@@ -36,6 +39,7 @@ use crate::plan::PlannedJob;
 use crate::publisher::Publisher;
 use crate::pushes::PushRecorder;
 use crate::report::progress::Progress;
+use crate::senders::{self, Senders};
 use crate::soak::OpenClaims;
 use crate::watch::fetch_loop::{FetchLoop, View, listing_store};
 use crate::watch::hook::HookListener;
@@ -116,30 +120,6 @@ pub enum DaemonError {
     },
 }
 
-/// The signals that stop the daemon.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-fn listen(kind: SignalKind) -> Result<Signal, DaemonError> {
-    signal(kind).map_err(|source| DaemonError::Io { action: "cannot listen to signals", source })
-}
-
-impl Signals {
-    fn listen() -> Result<Self, DaemonError> {
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
-    }
-
-    /// Completes when the daemon must stop.
-    async fn stop(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
 /// Runs the daemon. Must be called on a multi-threaded runtime.
 pub async fn run(options: &Options, progress: &mut Progress) -> Result<Ending, DaemonError> {
     if !options.ktest.is_file() {
@@ -207,13 +187,6 @@ fn write_first_snapshot(writer: &Writer, identity: Identity) -> Result<(), Daemo
         ..Default::default()
     })?;
     Ok(())
-}
-
-async fn forward(mut signal: Signal, fetch_now: watch::Sender<()>, audit: AuditLog) {
-    while signal.recv().await.is_some() && fetch_now.send(()).is_ok() {
-        audit.record(AuditAction::Fetch, Requester::Signal);
-        tracing::info!("SIGUSR1: fetching now");
-    }
 }
 
 /// Opens the results for writing, for a daemon that has just started.
@@ -299,6 +272,7 @@ struct Parts<'a> {
     open_claims: OpenClaims,
     rejudge: Rejudge,
     findings: FindingRecorder,
+    senders: Senders,
     /// `None` at the end.
     pushes: Option<PushRecorder>,
 }
@@ -344,6 +318,7 @@ impl<'a> Parts<'a> {
             open_claims: OpenClaims::default(),
             rejudge: Rejudge::default(),
             findings: FindingRecorder::default(),
+            senders: Senders::default(),
             pushes,
         };
         (parts, inbox)
@@ -386,6 +361,7 @@ impl<'a> Parts<'a> {
                     let snapshot = self.snapshot_once();
                     let (writer, config) = (self.publisher.writer(), &self.farm.view().config);
                     self.findings.step(writer, config, &snapshot, now()).await;
+                    self.senders.step(writer, config, now()).await;
                     service::alive();
                     changed = false;
                 }
@@ -505,7 +481,13 @@ impl<'a> Parts<'a> {
                 audit.record(AuditAction::from(&request.kind), requester.clone());
             }
             self.publisher.note_request(&request);
-            self.handle(FarmEvent::Request(request)).await;
+            match &request.kind {
+                RequestKind::Notify(notify) => {
+                    let (writer, config) = (self.publisher.writer(), &self.farm.view().config);
+                    senders::begin_request(writer, config, notify.clone(), request.file, now());
+                }
+                _ => self.handle(FarmEvent::Request(request)).await,
+            }
         }
         self.apply_controls().await;
     }
@@ -593,6 +575,7 @@ impl<'a> Parts<'a> {
         if *ending != Ending::Stopped {
             let (writer, config) = (self.publisher.writer(), &self.farm.view().config);
             self.findings.end(writer, config, &snapshot, now()).await;
+            self.senders.end(writer, config, now()).await;
         }
     }
 }

@@ -29,6 +29,7 @@ pub mod requests;
 pub mod rerun_many;
 pub mod reserve_file;
 pub mod retention;
+mod senders;
 pub mod service;
 mod soak;
 pub mod unlist;

@@ -160,6 +160,14 @@ pub enum ForgeKind {
     Forgejo,
 }
 
+impl Sender {
+    /// Whether it sends the state of each commit instead of findings.
+    #[must_use]
+    pub fn takes_commits(&self) -> bool {
+        matches!(self.kind, SenderKind::Forge(_) | SenderKind::Kcidb { .. })
+    }
+}
+
 /// A text that is not printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);

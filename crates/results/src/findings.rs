@@ -172,10 +172,17 @@ impl Reader {
         self.database.query(db::findings::senders).unwrap_or_default()
     }
 
-    /// The number of the newest finding, 0 without one.
+    /// How far a sender is: the inner `None` if it has handled nothing yet. `None` if it cannot be read.
     #[must_use]
-    pub fn newest_finding(&self) -> i64 {
-        self.database.query(db::findings::newest).unwrap_or(0)
+    pub fn sender(&self, name: &str) -> Option<Option<SenderState>> {
+        let senders = self.database.query(db::findings::senders)?;
+        Some(senders.into_iter().find(|state| state.name == name))
+    }
+
+    /// The number of the newest finding, 0 without one; `None` if it cannot be read.
+    #[must_use]
+    pub fn newest_finding(&self) -> Option<i64> {
+        self.database.query(db::findings::newest)
     }
 
     /// When a sender sent something since this time, in Unix seconds.

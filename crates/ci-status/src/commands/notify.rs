@@ -56,7 +56,7 @@ struct SenderRow {
 }
 
 fn list(reader: &results::Reader, now: i64) -> Senders {
-    let newest = reader.newest_finding();
+    let newest = reader.newest_finding().unwrap_or(0);
     let row = |state: SenderState| SenderRow {
         waiting: newest.saturating_sub(state.handled).max(0),
         sent_24h: reader.sent_since(&state.name, now.saturating_sub(24 * 3600)),

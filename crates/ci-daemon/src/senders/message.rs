@@ -1,0 +1,145 @@
+//! The message of a finding, and how it leaves.
+
+use std::time::Duration;
+
+use config::{Config, MailSettings, MailTls, MailTransport, Secret, Sender, SenderKind};
+use fsx::digest::sha256_hex;
+use model::{Finding, FindingKind};
+use notify::http::SendError;
+use notify::mail::{self, Identity, Tls, Transport};
+use notify::rules::Rule;
+use notify::{command, http, webhook};
+use results::Reader;
+use results::findings::{FindingQuery, RecordedFinding};
+
+use super::report::report;
+
+/// The time limit of a message.
+const TIME: Duration = Duration::from_secs(30);
+/// The maximum number of older findings in which that of the failure is searched.
+const SEARCHED_MAX: usize = 1000;
+
+/// To whom a mail goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Recipient {
+    /// The operator if mails are moderated.
+    Configured,
+    /// The recipients of the configuration.
+    List,
+}
+
+/// Sends a finding. Returns whether there is a message about it.
+pub(super) fn send(
+    reader: &Reader,
+    config: &Config,
+    sender: &Sender,
+    found: &RecordedFinding,
+    recipient: Recipient,
+    now: i64,
+) -> Result<bool, SendError> {
+    let report = report(reader, config, found);
+    match &sender.kind {
+        SenderKind::Mail(settings) => {
+            let identity = identity(settings, recipient);
+            let thread = thread(reader, sender, &found.finding, settings.host());
+            let Some(mail) = mail::compose(&report, &identity, thread.as_deref(), now) else {
+                return Ok(false);
+            };
+            mail::send(&transport(&settings.transport), &mail, TIME)?;
+        }
+        SenderKind::Webhook { url, secret } => {
+            let secret = secret.as_ref().map(|Secret(secret)| secret.as_str());
+            http::send(&webhook::request(url, secret, &report, now), TIME)?;
+        }
+        SenderKind::Command(argv) => command::run(argv, &webhook::body(&report), TIME)?,
+        SenderKind::Forge(_) | SenderKind::Kcidb { .. } => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn identity(settings: &MailSettings, recipient: Recipient) -> Identity {
+    let operator = settings.operator.as_ref().filter(|_| recipient == Recipient::Configured);
+    let (to, cc) = match operator {
+        Some(operator) => (operator.clone(), Vec::new()),
+        None => (settings.to.clone(), settings.cc.clone()),
+    };
+    Identity {
+        from: settings.from.clone(),
+        to,
+        cc,
+        host: settings.host().into(),
+        list_id: settings.list_id.clone(),
+        moderated: operator.is_some(),
+        reported_by: settings.from.clone(),
+    }
+}
+
+fn transport(transport: &MailTransport) -> Transport {
+    match transport {
+        MailTransport::Smtp { host, port, tls, login } => Transport::Smtp {
+            server: host.clone(),
+            port: *port,
+            tls: match tls {
+                MailTls::None => Tls::None,
+                MailTls::StartTls => Tls::StartTls,
+                MailTls::Implicit => Tls::Implicit,
+            },
+            user: login.as_ref().map(|(user, _)| user.clone()),
+            password: login.as_ref().map(|(_, Secret(password))| password.clone()),
+        },
+        MailTransport::Command(argv) => Transport::Command(argv.clone()),
+    }
+}
+
+/// The id of the mail about the failure that this finding says more of.
+fn thread(reader: &Reader, sender: &Sender, finding: &Finding, host: &str) -> Option<String> {
+    let earlier = match finding.kind {
+        FindingKind::Fixed | FindingKind::BelievedFixed | FindingKind::Bisected => FindingKind::Broke,
+        FindingKind::BuildFixed => FindingKind::BuildBroke,
+        _ => return None,
+    };
+    let query =
+        FindingQuery { branch: finding.branch.as_ref(), most: SEARCHED_MAX, ..FindingQuery::default() };
+    let is_it = |found: &&RecordedFinding| {
+        let other = &found.finding;
+        let is_same = other.first_bad == finding.first_bad || finding.kind == FindingKind::Bisected;
+        other.kind == earlier && is_same && other.tests.iter().any(|test| finding.tests.contains(test))
+    };
+    let found = reader.findings(&query);
+    let failure = found.iter().filter(is_it).find(|found| reader.was_sent(&sender.name, found.n))?;
+    Some(format!("<ktest-{}@{host}>", failure.finding.id))
+}
+
+/// The rules of a sender.
+pub(super) fn rule(sender: &Sender) -> Rule {
+    Rule {
+        branches: sender.branches.clone(),
+        tests: sender.tests.clone(),
+        kinds: sender.kinds.clone(),
+        max_per_day: sender.max_per_day,
+    }
+}
+
+/// Whether a sender takes such findings.
+pub(super) fn takes(sender: &Sender, finding: &Finding) -> bool {
+    rule(sender).takes(finding)
+}
+
+/// The finding of a message for a test.
+pub(super) fn test_finding(sender: &Sender, now: i64) -> Finding {
+    let mut id = sha256_hex(format!("test {} {now}", sender.name));
+    id.truncate(16);
+    Finding {
+        id,
+        kind: FindingKind::Farm,
+        branch: None,
+        commit: None,
+        tests: Vec::new(),
+        tests_total: 0,
+        signature: format!("this message tests [notify.{}]; it needs no answer", sender.name),
+        first_bad: None,
+        last_good: None,
+        rate: None,
+        at: now,
+    }
+}

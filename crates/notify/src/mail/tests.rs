@@ -59,7 +59,7 @@ fn hostile_text_stays_in_its_place() {
         report.finding.tests_total = 100_000;
         for commit in [&mut report.first_bad, &mut report.last_good, &mut report.commit] {
             let commit = commit.get_or_insert_with(|| sample::report(FindingKind::Broke).first_bad.unwrap());
-            commit.subject = "x\nSigned-off-by: Nobody <a@b>".into();
+            commit.subject = "x\nSigned-off-by: Eve <a@b>".into();
             commit.author = "Eve\r\n\r\n.\r\nQUIT".into();
             commit.email = "e@x>\r\nDATA".into();
             commit.message_id = Some("a@b>\r\nBcc: c@d".into());

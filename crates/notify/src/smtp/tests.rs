@@ -123,8 +123,8 @@ fn nothing_is_sent_in_plain_text_if_encryption_is_required() {
     send(&smtp(address, Tls::StartTls), &mail(), Duration::from_secs(10)).unwrap_err();
     let received = server.join().unwrap();
     assert!(!received.commands.iter().any(|command| command.starts_with("MAIL")), "{:?}", received.commands);
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let error = send(&smtp(nobody, Tls::None), &mail(), Duration::from_secs(10)).unwrap_err();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = send(&smtp(closed, Tls::None), &mail(), Duration::from_secs(10)).unwrap_err();
     assert!(matches!(error, SendError::Later(_)), "{error:?}");
 }
 

@@ -227,6 +227,20 @@ Examples:
         #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
         limit: usize,
     },
+    /// Answer a check of b4: read a patch as a mail from standard input, print its results as JSON.
+    ///
+    /// The patch is found on the branches of the farm by its Message-ID (a trailer Link: or Message-ID: of the commit), or by its
+    /// subject.
+    #[command(
+        name = "check-b4",
+        after_help = "\
+Examples:
+  git config b4.review-check-cmd 'ci-status --dashboard https://ci.example.org check-b4'
+  ci-status check-b4 < patch.eml
+
+Output: [{\"tool\": \"ktest\", \"status\": \"pass\"|\"warn\"|\"fail\", \"summary\", \"url\"}]; [] for a message without a patch."
+    )]
+    CheckB4,
     /// List the senders of findings, send a finding, or send a test message; on the machine of ci-daemon.
     #[command(
         subcommand,

@@ -15,8 +15,8 @@ use crate::args::{Cli, Command};
 use crate::commands::logs::LogOptions;
 use crate::commands::wait::{Clock, WaitOptions};
 use crate::commands::{
-    Answer, artifacts, believe, bisect, branches, compare, control, crashes, findings, flaky, follow,
-    history, log, logs, notify, open, range_diff, rerun, show, wait, watch, workers,
+    Answer, artifacts, believe, bisect, branches, check_b4, compare, control, crashes, findings, flaky,
+    follow, history, log, logs, notify, open, range_diff, rerun, show, wait, watch, workers,
 };
 use crate::context::{Context, ResultsLocation};
 use crate::log_colors::LogColors;
@@ -207,6 +207,7 @@ fn run(cli: &Cli, context: &Context) -> Result<Box<dyn Answer>, Problem> {
         Command::Flaky { branch } => Box::new(flaky::run(context, branch.as_deref())?),
         Command::Crashes { branch } => Box::new(crashes::run(context, branch.as_deref())?),
         Command::Findings { branch, limit } => Box::new(findings::run(context, branch.as_deref(), *limit)?),
+        Command::CheckB4 => Box::new(check_b4::run(context)?),
         Command::Notify(command) => notify::run(context, command)?,
         Command::Open { name, test } => Box::new(open::run(context, name.as_deref(), test.as_deref())?),
         Command::RangeDiff { branch, of } => {

@@ -109,6 +109,12 @@ pub enum Problem {
     /// The daemon and its results are elsewhere.
     #[error("ci-daemon sends findings; run this on its machine, with --local or --output-dir")]
     NotifyIsLocal,
+    /// The message on standard input cannot be read.
+    #[error("standard input: {0}")]
+    Input(std::io::Error),
+    /// It is not a mail.
+    #[error("standard input is no mail of at most 16 MiB: ci-status check-b4 < patch.eml")]
+    NoMail,
     /// No such finding.
     #[error("no finding has an id that begins with {0:?}, or several have; ci-status findings lists them")]
     NoFinding(String),

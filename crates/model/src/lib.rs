@@ -24,6 +24,7 @@ pub mod marker;
 pub mod names;
 pub mod owner;
 pub mod package_repo;
+pub mod patch_mail;
 pub mod run_order;
 pub mod share;
 pub mod size;
@@ -56,6 +57,7 @@ pub use names::{
 };
 pub use owner::{Owner, OwnerError};
 pub use package_repo::{PackageRepo, RepoFormat, RepoKernel};
+pub use patch_mail::{is_message_id, patch_message_id};
 pub use run_order::{AccelChoice, EnvVar, RunOrder, TestOrder};
 pub use share::Share;
 pub use size::ByteSize;

@@ -3,9 +3,9 @@
 use lettre::message::header::{ContentTransferEncoding, ContentType, Date, HeaderName, HeaderValue};
 use lettre::message::{Body, Mailbox, Mailboxes, SinglePart};
 use lettre::{Address, Message};
-use model::{FindingKind, FindingRate};
+use model::{FindingKind, FindingRate, is_message_id};
 
-use crate::report::{CommitInfo, Report, is_message_id};
+use crate::report::{CommitInfo, Report};
 use crate::text::{line, log_line, wrapped};
 
 pub use crate::smtp::{Tls, Transport, send};

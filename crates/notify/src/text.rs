@@ -59,8 +59,9 @@ fn cut(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
     }
-    let mut short: String = text.chars().take(most.saturating_sub(1)).collect();
-    short.push('…');
+    // Plain ASCII text needs no encoding in a mail.
+    let mut short: String = text.chars().take(most.saturating_sub(3)).collect();
+    short.push_str("...");
     short
 }
 
@@ -74,7 +75,7 @@ mod tests {
         assert!(wrapped(&text).lines().all(|line| line.len() <= WIDTH));
         assert_eq!(wrapped(""), "");
         assert_eq!(line(" a\r\nBcc: b\u{202e} ", 50), "a  Bcc: b\u{fffd}");
-        assert_eq!(line("abcdef", 4), "abc…");
+        assert_eq!(line("abcdefgh", 6), "abc...");
         assert_eq!(log_line("\u{1b}[31mred\u{1b}[0m\tx\u{7}\r", 50), "red\tx");
         assert_eq!(log_line("\u{1b}", 50), "");
     }

@@ -42,6 +42,10 @@ const REFUSALS_MAX: u32 = 5;
 const AT_ONCE: usize = 100;
 /// The time for the senders to finish at the end.
 const LAST: Duration = Duration::from_secs(60);
+/// A finding without a log waits for it for this time, in seconds.
+const LOG_WITHIN: i64 = 600;
+/// Why such a finding waits.
+const NO_LOG: &str = "the log that shows the next finding is not published yet";
 /// A day, in seconds.
 const DAY: i64 = 24 * 3600;
 
@@ -154,7 +158,7 @@ fn turn(writer: &Writer, config: &Config, sender: &Sender, memory: &mut Memory, 
                         return false;
                     }
                 }
-                Handled::LeftOut => state.handled = found.n,
+                Handled::LeftOut => state = SenderState { handled: found.n, error: None, ..state },
                 Handled::Waits(why) => {
                     state.error = Some(why);
                     return keep(writer, &before, &state);
@@ -215,8 +219,10 @@ fn handle(
             tracing::info!(sender = sender.name, id, "finding sent");
             Handled::Sent
         }
+        // The log of a run is published after its verdict.
+        Ok(false) if now.saturating_sub(found.finding.at) < LOG_WITHIN => Handled::Waits(NO_LOG.into()),
         Ok(false) => {
-            tracing::info!(sender = sender.name, id, "finding not sent: no log shows it");
+            tracing::warn!(sender = sender.name, id, "finding not sent: no log shows it");
             Handled::LeftOut
         }
         Err(SendError::Later(error)) => Handled::Failed(error),

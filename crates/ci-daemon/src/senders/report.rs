@@ -54,7 +54,7 @@ pub(super) fn report(reader: &Reader, config: &Config, found: &RecordedFinding) 
 }
 
 /// The artifact with the configuration of the kernel.
-const CONFIG: &str = "kernel.config";
+const CONFIG: &str = "kernel.config.br";
 /// The artifact with the log of a build.
 const BUILD_LOG: &str = "build.log";
 
@@ -79,7 +79,7 @@ fn log(reader: &Reader, finding: &Finding, commit: &CommitId, test: &ResultKey) 
     let owned = |lines: Vec<&str>| lines.into_iter().map(str::to_owned).collect();
     match finding.kind {
         FindingKind::BuildBroke => {
-            let bytes = reader.artifact(commit, test, BUILD_LOG).ok()?;
+            let (bytes, _) = reader.open_artifact(commit, test, BUILD_LOG).ok()??.read(LOG_MAX).ok()?;
             let text = String::from_utf8_lossy(&bytes);
             let lines = owned(excerpt::of_build(&text, &finding.signature, LINES_MAX));
             Some(Excerpt { lines, commands: Vec::new() })
@@ -113,7 +113,7 @@ fn info(listed: &[BranchEntry], config: &Config, branch: Option<&BranchRef>, id:
         subject: message.trim_start().lines().next().unwrap_or_default().trim().to_owned(),
         author: name.to_owned(),
         email: email.to_owned(),
-        message_id: CommitInfo::patch_message_id(message),
+        message_id: model::patch_message_id(message),
         url: repo.and_then(|repo| config.commit_url(repo)).map(|url| url.of(id)),
     }
 }

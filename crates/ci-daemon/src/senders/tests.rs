@@ -212,9 +212,13 @@ async fn a_mail_has_the_log_and_the_commit() {
     let attempts = [(key, recorded.attempt)];
     let plain = results::PlainFile::new(std::fs::File::open(&log).unwrap(), log.clone());
     writer.publish_logs(&commit(1), &attempts, LogKind::Subtest, plain).await.unwrap();
-    // The second one has no log: it is not sent.
+    // The second one has no log: it is not sent, and waits for one for a while.
     found(&writer, [1, 2]).await;
-    senders.end(&writer, &config, 1001).await;
+    senders.end(&writer, &config, 101).await;
+    let state = || writer.reader().sender("ops").unwrap().unwrap();
+    assert_eq!((state().handled, state().error.as_deref()), (1, Some(NO_LOG)));
+    senders.end(&writer, &config, 100 + LOG_WITHIN).await;
+    assert_eq!((state().handled, state().error), (2, None));
     let mails = std::fs::read_to_string(&file).unwrap();
     assert_eq!(mails.matches("Message-ID:").count(), 1, "{mails}");
     for part in [
@@ -231,6 +235,70 @@ async fn a_mail_has_the_log_and_the_commit() {
     tokio::task::spawn_blocking(move || request(&copy, &config, &send, 1002)).await.unwrap().unwrap();
     let mails = std::fs::read_to_string(&file).unwrap();
     assert!(mails.contains("To: list@x.example\n"), "{mails}");
+    writer.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forge_and_kcidb_get_the_state_of_each_commit_once() {
+    let (dir, receiver) = (tempfile::tempdir().unwrap(), Receiver::start());
+    let writer = Writer::open(dir.path()).unwrap();
+    let token = dir.path().join("token");
+    std::fs::write(&token, "secret").unwrap();
+    std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let address = receiver.address;
+    let settings = format!(
+        "[notify.forge]\nkind = \"forgejo\"\nurl = \"http://{address}\"\nproject = \"a/linux\"\ntoken_file = \"token\"\n\
+         [notify.kcidb]\nkind = \"kcidb\"\nurl = \"http://{address}\"\norigin = \"test\"\n"
+    );
+    let config = config(dir.path(), &settings);
+    let branch: BranchRef = "kmo/next".parse().unwrap();
+    let listing = (1..=4).rev().map(|number| (commit(number), format!("subject {number}"))).collect();
+    writer.set_branch(&branch, listing).await.unwrap();
+    let unbuilt = model::build_failed_reason("a.c:1: error: x");
+    let crashed = Verdict::Failed { reason: "lost 3 of 8".into() };
+    for (number, key, verdict) in [
+        (1, "a.x", Verdict::Passed),
+        (2, "a.x", crashed),
+        (2, "a.y", Verdict::FailedToRun { reason: "the disk is full".into() }),
+        (3, "a.x", Verdict::FailedToRun { reason: unbuilt }),
+    ] {
+        let record =
+            VerdictRecord::new(commit(number), key.parse().unwrap(), verdict, Duration::from_secs(1));
+        writer.record(record).await.unwrap();
+    }
+    found(&writer, [2]).await;
+    let mut senders = Senders::default();
+    senders.end(&writer, &config, 1000).await;
+    senders.end(&writer, &config, 1001).await;
+    let received = std::mem::take(&mut *receiver.received.lock().unwrap());
+    let bodies = |path: &str| {
+        let of_path = received.iter().filter(|(head, _)| head.starts_with(&format!("post {path}")));
+        of_path.map(|(_, body)| serde_json::from_str(body).unwrap()).collect::<Vec<serde_json::Value>>()
+    };
+    let states: Vec<String> = bodies("/api/v1/repos/a/linux/statuses/")
+        .iter()
+        .map(|body| format!("{} {}", body["state"].as_str().unwrap(), body["description"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        states,
+        [
+            "success 0 failed, 1 passed",
+            "failure 1 failed, 0 passed",
+            "failure the build failed: a.c:1: error: x"
+        ]
+    );
+    let submissions = bodies("/submit");
+    assert_eq!(submissions.len(), 3);
+    assert_eq!(submissions[1]["tests"].as_array().unwrap().len(), 1, "no infrastructure error is sent");
+    assert_eq!(submissions[1]["incidents"][0]["test_id"], submissions[1]["tests"][0]["id"]);
+    assert_eq!((&submissions[2]["builds"][0]["status"], submissions[2].get("tests")), (&"FAIL".into(), None));
+    // Only what changed is sent again.
+    let record =
+        VerdictRecord::new(commit(1), "a.y".parse().unwrap(), Verdict::Passed, Duration::from_secs(1));
+    writer.record(record).await.unwrap();
+    writer.flush().await.unwrap();
+    senders.end(&writer, &config, 1002).await;
+    assert_eq!(receiver.received.lock().unwrap().len(), 2);
     writer.close().await.unwrap();
 }
 

@@ -4,6 +4,7 @@ pub mod artifacts;
 pub mod believe;
 pub mod bisect;
 pub mod branches;
+pub mod check_b4;
 pub mod compare;
 pub mod control;
 pub mod crashes;

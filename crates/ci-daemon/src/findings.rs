@@ -3,6 +3,7 @@
 //! Branches with changed results are examined in the background. The findings and what is known of the branch are recorded in one
 //! transaction, so that a daemon that is killed neither loses nor repeats one.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,15 +11,16 @@ use std::time::{Duration, Instant};
 use belief::{Confidence, Signature};
 use config::Config;
 use fsx::digest::sha256_hex;
-use model::{BranchRef, Finding, FindingKind, ResultKey, StatusSnapshot};
+use model::{BranchRef, CommitId, Finding, FindingKind, ResultKey, StatusSnapshot};
 use regress::branch_history::BranchHistory;
 use regress::builds::{BuildHistory, CommitBuilds, KernelCache};
 use regress::findings::{Facts, Known, baseline, changes};
+use regress::suspicious::{Columns, Compared, PASSES_READ, Search, Source, SuspiciousPass, earlier};
 use regress::{Names, fix};
 use results::bisections::{self, BisectionRecord};
 use results::findings::FARM;
 use results::notes::Note;
-use results::{BranchEntry, Reader, Writer};
+use results::{BranchEntry, Reader, RecentRun, TestDuration, TestEntry, Writer};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
@@ -234,10 +236,47 @@ fn with_facts<T>(
         flaky: &flaky,
         bisections,
         entry: &|commit, key| reader.recorded_entry(commit, key).ok()?,
+        suspicious: &|row| suspicious(reader, listed, row),
         claim: &|key| fix::at(&reader.history(branch, key).ok()??, 0, Confidence::USUAL),
         has_jobs: &|commit| snapshot.has_jobs_of(commit.as_str()),
         now,
     })
+}
+
+/// The maximum number of results of a commit that are checked in full for suspicious passes.
+const SUSPICIONS_MAX: usize = 1000;
+
+/// The suspicious passes of a commit that is completely tested.
+fn suspicious(reader: &Reader, listed: &[BranchEntry], row: usize) -> Vec<SuspiciousPass> {
+    let older = earlier(listed, row);
+    let compared = Compared { now: &listed[row].commit, older: &older, complete: true };
+    let source = PassSource { reader, names: RefCell::default() };
+    Search::new(source, SUSPICIONS_MAX).find(compared, |_| true)
+}
+
+/// Results for a search of suspicious passes.
+struct PassSource<'a> {
+    reader: &'a Reader,
+    names: RefCell<HashMap<u64, Names>>,
+}
+
+impl Source for PassSource<'_> {
+    fn columns(&self, commit: &CommitId) -> Option<Columns> {
+        let statuses = statuses(self.reader, commit, &mut self.names.borrow_mut())?;
+        Columns::new(statuses, self.reader.durations_at(commit).ok()??)
+    }
+
+    fn entry(&self, commit: &CommitId, key: &ResultKey) -> Option<TestEntry> {
+        self.reader.entry(commit, key).ok()?
+    }
+
+    fn means(&self) -> Vec<TestDuration> {
+        self.reader.durations().unwrap_or_default()
+    }
+
+    fn past(&self, commit: &CommitId, entry: &TestEntry) -> Vec<RecentRun> {
+        self.reader.passes_before(commit, entry, PASSES_READ)
+    }
 }
 
 /// A digest of everything that findings depend on, except the retries of failures.

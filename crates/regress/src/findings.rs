@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::branch_history::BranchHistory;
 use crate::builds::BuildHistory;
 use crate::first_bad::Stretch;
+use crate::suspicious::SuspiciousPass;
 
 /// The maximum number of different signatures at one commit that are findings of their own. A commit with more is broken as a whole.
 const SIGNATURES_MAX: usize = 10;
@@ -39,6 +40,12 @@ pub struct Known {
     /// The bisections with a conclusion.
     #[serde(default)]
     bisections: BTreeSet<String>,
+    /// The newest completely tested commit at which passes were examined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    passes_at: Option<CommitId>,
+    /// The tests that passed suspiciously there.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    suspicious: BTreeSet<ResultKey>,
     /// The failures without retries to come at the last examination. They are findings if the next one agrees: the results and the
     /// queue are not read at the same time.
     #[serde(skip)]
@@ -88,6 +95,8 @@ pub struct Facts<'a> {
     pub entry: &'a dyn Fn(&CommitId, &ResultKey) -> Option<TestEntry>,
     /// Reads what the passes of a test since its newest failure prove.
     pub claim: &'a dyn Fn(&ResultKey) -> Option<FixClaim>,
+    /// Searches the suspicious passes of a commit, which is completely tested.
+    pub suspicious: &'a dyn Fn(usize) -> Vec<SuspiciousPass>,
     /// Whether jobs of a commit are queued or running.
     pub has_jobs: &'a dyn Fn(&CommitId) -> bool,
     /// The time, Unix seconds.
@@ -121,6 +130,7 @@ pub fn changes(known: &Known, facts: &Facts<'_>) -> (Vec<Finding>, Known) {
     let mut findings = examined.findings();
     findings.extend(examined.flaky());
     findings.extend(examined.bisections());
+    findings.extend(examined.suspicious());
     examined.next.failures.sort_by(|a, b| (&a.subject, &a.first_bad).cmp(&(&b.subject, &b.first_bad)));
     (findings, examined.next)
 }
@@ -454,6 +464,43 @@ impl Examination<'_> {
             });
         }
         found
+    }
+
+    /// The tests that passed suspiciously at the newest completely tested commit, and not at the one before: one finding.
+    fn suspicious(&mut self) -> Option<Finding> {
+        let facts = self.facts;
+        let is_complete = |row: &usize| {
+            facts.listed[*row].counts.total() > 0 && !(facts.has_jobs)(&facts.listed[*row].commit)
+        };
+        let row = (0..facts.listed.len()).find(is_complete)?;
+        let commit = self.commit(row)?;
+        self.next.passes_at = Some(commit.clone());
+        if self.known.passes_at.as_ref() == Some(&commit) {
+            self.next.suspicious.clone_from(&self.known.suspicious);
+            return None;
+        }
+        let found = (facts.suspicious)(row);
+        self.next.suspicious = found.iter().map(|pass| pass.key.clone()).collect();
+        let new: Vec<&SuspiciousPass> =
+            found.iter().filter(|pass| !self.known.suspicious.contains(&pass.key)).collect();
+        let first = new.first()?;
+        let more = new.len() - 1;
+        Some(Finding {
+            id: digest(facts.branch, FindingKind::SuspiciousPass, first.key.as_str(), Some(&commit)),
+            kind: FindingKind::SuspiciousPass,
+            branch: Some(facts.branch.clone()),
+            commit: Some(commit),
+            tests: new.iter().map(|pass| pass.key.clone()).take(FINDING_TESTS_MAX).collect(),
+            tests_total: u32::try_from(new.len()).unwrap_or(u32::MAX),
+            signature: match more {
+                0 => first.suspicion.to_string(),
+                _ => format!("{}, and {more} more", first.suspicion),
+            },
+            first_bad: None,
+            last_good: None,
+            rate: None,
+            at: facts.now,
+        })
     }
 
     fn id(&self, kind: FindingKind, signature: &str, first_bad: usize) -> String {

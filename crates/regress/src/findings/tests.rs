@@ -6,9 +6,10 @@ use results::Attempt;
 use super::*;
 use crate::CommitStatuses;
 use crate::builds::CommitBuilds;
+use crate::suspicious::Suspicion;
 
 /// A branch: its commits newest first, each with the letters of the tests a.0, a.1 and so on: `p`assed, `f`ailed, `x` failed with another
-/// reason, `l` flaky, `b` not built, `-` not tested.
+/// reason, `l` flaky, `s` passed suspiciously, `b` not built, `-` not tested.
 struct Branch {
     rows: Vec<&'static str>,
     busy: Vec<usize>,
@@ -105,10 +106,16 @@ impl Branch {
                 self.entry(row_of(commit)?, number)
             },
             claim: &|_| None,
+            suspicious: &|row| self.suspicious(row),
             has_jobs: &|commit| row_of(commit).is_some_and(|row| self.busy.contains(&row)),
             now: 7,
         };
         if first { (Vec::new(), baseline(&facts)) } else { changes(known, &facts) }
+    }
+
+    fn suspicious(&self, row: usize) -> Vec<SuspiciousPass> {
+        let tests = (0..self.rows[row].len()).filter(|test| self.letter(row, *test) == Some('s'));
+        tests.map(|test| SuspiciousPass { key: key(test), suspicion: Suspicion::Gone }).collect()
     }
 
     /// Two examinations, as the farm makes them.
@@ -122,7 +129,7 @@ impl Branch {
 
 fn status(letter: char) -> Status {
     match letter {
-        'p' => Status::Passed,
+        'p' | 's' => Status::Passed,
         'f' | 'x' => Status::Failed,
         'l' => Status::Flaky,
         'b' => Status::FailedToRun,
@@ -173,6 +180,21 @@ fn one_cause_is_one_finding() {
             .len(),
         1
     );
+}
+
+#[test]
+fn suspicious_passes_are_found_at_the_first_commit_that_has_them() {
+    let found = stream(&[&["pp"], &["sp", "pp"], &["ss", "sp", "pp"], &["pp", "ss", "sp", "pp"]]);
+    let expected: [&[&str]; 4] = [&[], &["suspicious_pass 2: a.0"], &["suspicious_pass 3: a.1"], &[]];
+    assert_eq!(found, expected);
+    // Not before the tests of the commit have ended.
+    let mut branch = Branch::new(&["ss", "pp"]);
+    let known = Branch::new(&["pp"]).after(&Known::default()).1;
+    branch.busy = vec![0];
+    let (none, known) = branch.after(&known);
+    assert_eq!(none, [""; 0]);
+    branch.busy.clear();
+    assert_eq!(branch.after(&known).0, ["suspicious_pass 2: a.0 a.1"]);
 }
 
 #[test]

@@ -58,36 +58,40 @@ pub fn request(forge: Forge, base: &str, project: &str, token: &str, status: &Co
         (Forge::GitLab, State::Failure) => "failed",
         (Forge::GitHub | Forge::Forgejo, State::Failure) => "failure",
     };
-    let (url, authorization, name) = match forge {
-        Forge::GitHub => (
-            format!("{base}/repos/{project}/statuses/{commit}"),
-            ("authorization", format!("Bearer {token}")),
-            "context",
-        ),
-        Forge::GitLab => {
-            let project = utf8_percent_encode(project, NON_ALPHANUMERIC);
-            (
-                format!("{base}/projects/{project}/statuses/{commit}"),
-                ("private-token", token.to_owned()),
-                "name",
-            )
-        }
-        Forge::Forgejo => (
-            format!("{base}/api/v1/repos/{project}/statuses/{commit}"),
-            ("authorization", format!("token {token}")),
-            "context",
-        ),
-    };
+    let name = if forge == Forge::GitLab { "name" } else { "context" };
     let mut body = json!({"state": state, "description": description, name: status.context});
     if !status.target_url.is_empty() {
         body["target_url"] = status.target_url.clone().into();
     }
-    let headers = vec![
-        ("content-type", "application/json".to_owned()),
-        ("accept", "application/json".to_owned()),
-        authorization,
-    ];
+    let mut headers = headers(forge, token);
+    headers.push(("content-type", "application/json".to_owned()));
+    let url = format!("{}/statuses/{commit}", address(forge, base, project));
     HttpRequest { method: "POST", url, headers, body: body.to_string().into_bytes() }
+}
+
+/// The request that reads the repository, to check the address and the token.
+#[must_use]
+pub fn check(forge: Forge, base: &str, project: &str, token: &str) -> HttpRequest {
+    let url = address(forge, base, project);
+    HttpRequest { method: "GET", url, headers: headers(forge, token), body: Vec::new() }
+}
+
+/// The address of the repository.
+fn address(forge: Forge, base: &str, project: &str) -> String {
+    match forge {
+        Forge::GitHub => format!("{base}/repos/{project}"),
+        Forge::GitLab => format!("{base}/projects/{}", utf8_percent_encode(project, NON_ALPHANUMERIC)),
+        Forge::Forgejo => format!("{base}/api/v1/repos/{project}"),
+    }
+}
+
+fn headers(forge: Forge, token: &str) -> Vec<(&'static str, String)> {
+    let authorization = match forge {
+        Forge::GitHub => ("authorization", format!("Bearer {token}")),
+        Forge::GitLab => ("private-token", token.to_owned()),
+        Forge::Forgejo => ("authorization", format!("token {token}")),
+    };
+    vec![authorization, ("accept", "application/json".to_owned())]
 }
 
 #[cfg(test)]
@@ -107,7 +111,7 @@ mod tests {
             let request = request(forge, base, "group/linux", "secret", &status);
             assert!(!format!("{request:?}").contains("secret"));
             let body: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
-            (request.url, request.headers[2].clone(), body)
+            (request.url, request.headers[0].clone(), body)
         };
         let id = "a".repeat(40);
         let (url, token, body) = of(Forge::GitHub, "https://api.github.com");
@@ -129,5 +133,7 @@ mod tests {
         let (url, token, _) = of(Forge::Forgejo, "https://code.example");
         assert_eq!(url, format!("https://code.example/api/v1/repos/group/linux/statuses/{id}"));
         assert_eq!(token.1, "token secret");
+        let check = check(Forge::GitLab, "https://gitlab.com/api/v4", "a/b", "secret");
+        assert_eq!((check.method, check.url.as_str()), ("GET", "https://gitlab.com/api/v4/projects/a%2Fb"));
     }
 }

@@ -113,26 +113,32 @@ fn send(
 }
 
 /// Sends nothing that stays, to check the settings.
-pub(super) fn test(_: &Config, sender: &Sender) -> Result<(), SendError> {
-    match &sender.kind {
+pub(super) fn test(sender: &Sender) -> Result<(), SendError> {
+    let request = match &sender.kind {
         SenderKind::Kcidb { url, origin, token } => {
             let token = token.as_ref().map(|Secret(token)| token.as_str());
-            http::send(&kcidb::request(url, token, &kcidb::body(origin, &[], &[])), TIME)
+            kcidb::request(url, token, &kcidb::body(origin, &[], &[]))
         }
-        _ => Err(SendError::Refused(
-            "a forge has no test message; it gets the status of the next commit".into(),
-        )),
+        SenderKind::Forge(settings) => {
+            let Secret(token) = &settings.token;
+            forge::check(kind(settings), &settings.url, &settings.project, token)
+        }
+        _ => return Ok(()),
+    };
+    http::send(&request, TIME)
+}
+
+fn kind(settings: &ForgeSettings) -> Forge {
+    match settings.forge {
+        ForgeKind::GitHub => Forge::GitHub,
+        ForgeKind::GitLab => Forge::GitLab,
+        ForgeKind::Forgejo => Forge::Forgejo,
     }
 }
 
 fn request(settings: &ForgeSettings, status: &CommitStatus) -> http::HttpRequest {
-    let kind = match settings.forge {
-        ForgeKind::GitHub => Forge::GitHub,
-        ForgeKind::GitLab => Forge::GitLab,
-        ForgeKind::Forgejo => Forge::Forgejo,
-    };
     let Secret(token) = &settings.token;
-    forge::request(kind, &settings.url, &settings.project, token, status)
+    forge::request(kind(settings), &settings.url, &settings.project, token, status)
 }
 
 /// The status of a commit; `None` if it has neither results nor jobs.

@@ -288,7 +288,7 @@ fn request(writer: &Writer, config: &Config, request: &NotifyRequest, now: i64) 
             let sender = named(config, sender)?;
             let found = RecordedFinding { n: 0, finding: test_finding(sender, now), marks: Vec::new() };
             let result = match sender.takes_commits() {
-                true => commits::test(config, sender),
+                true => commits::test(sender),
                 false => send(&reader, config, sender, &found, Recipient::Configured, now).map(drop),
             };
             noted_result(writer, &reader, sender, None, result, now)

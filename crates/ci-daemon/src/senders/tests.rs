@@ -302,6 +302,44 @@ async fn a_forge_and_kcidb_get_the_state_of_each_commit_once() {
     writer.close().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_failures_of_one_cause_are_one_message_and_faults_of_the_farm_are_none() {
+    let (dir, receiver) = (tempfile::tempdir().unwrap(), Receiver::start());
+    let writer = Writer::open(dir.path()).unwrap();
+    let config = config(dir.path(), &webhook(&receiver));
+    let branch: BranchRef = "kmo/next".parse().unwrap();
+    let listing = (1..=3).rev().map(|number| (commit(number), String::new())).collect();
+    writer.set_branch(&branch, listing).await.unwrap();
+    let idle = model::StatusSnapshot::default();
+    let (mut recorder, mut senders) = (crate::findings::FindingRecorder::default(), Senders::default());
+    recorder.begin(&writer, &config, &idle, 1000).await;
+    senders.end(&writer, &config, 1000).await;
+    let record = async |number: i64, test: usize, verdict: Verdict| {
+        let key = format!("a.{test}").parse().unwrap();
+        let mut record = VerdictRecord::new(commit(number), key, verdict, Duration::from_secs(1));
+        record.crash = (number == 2).then(|| "kernel BUG in ext4_punch_hole".into());
+        record.host = Some("farm1".parse().unwrap());
+        writer.record(record).await.unwrap();
+    };
+    for test in 0..1000 {
+        record(1, test, Verdict::Passed).await;
+        // All fail twice; at the next commit, the farm has a fault.
+        record(2, test, Verdict::Failed { reason: format!("BUG in test {test}") }).await;
+        record(2, test, Verdict::Failed { reason: format!("BUG in test {test}") }).await;
+        record(3, test, Verdict::FailedToRun { reason: "no space left on farm1".into() }).await;
+    }
+    writer.flush().await.unwrap();
+    for now in 1001..1004 {
+        recorder.end(&writer, &config, &idle, now).await;
+        senders.end(&writer, &config, now).await;
+    }
+    let received = receiver.received.lock().unwrap().clone();
+    assert_eq!(received.len(), 1, "{received:?}");
+    let body: serde_json::Value = serde_json::from_str(&received[0].1).unwrap();
+    assert_eq!((&body["type"], &body["data"]["tests_total"]), (&"finding.broke".into(), &1000.into()));
+    writer.close().await.unwrap();
+}
+
 /// The number of times that the daemon is killed.
 const KILLS: usize = 100;
 /// The environment variable with the directory of the process that is killed.

@@ -119,11 +119,15 @@ fn requested(
             return Err(Problem::NoSender { name: name.into(), nearest });
         }
     }
+    let before = reader.senders();
     let file = submit(context, RequestKind::Notify(request))?;
     let waits = state(context, &file)? == RequestState::Waiting;
     let end = if waits { RequestState::Waiting } else { wait_while(context, &file, RequestState::Taken)? };
     let mut senders = reader.senders();
-    senders.retain(|state| sender.is_none_or(|name| state.name == name));
+    senders.retain(|state| match sender {
+        Some(name) => state.name == name,
+        None => !before.contains(state),
+    });
     Ok(Requested {
         done: end == RequestState::Ended,
         senders,
@@ -143,6 +147,9 @@ impl Answer for Requested {
         }
         if !self.done {
             return writeln!(out, "ci-daemon still sends; ci-status notify list shows the result");
+        }
+        if self.senders.is_empty() {
+            return writeln!(out, "no sender takes it; give the name of one");
         }
         for state in &self.senders {
             match &state.error {

@@ -164,7 +164,6 @@ fn comparisons_with_every_kind_of_change_are_equal() {
     // Its retry.
     fixture.test(TestResult::new(new, "fs.x.flaky", pass(), 100));
     testkit::pushed(&fixture, "kmo", "pushed", 1_790_000_000);
-    testkit::found(&fixture, "kmo/next", [new, new, old], 1_790_000_000);
     fixture.finish();
     let compare = format!("/ci?compare={old}..{new}");
     let kinds = from_dashboard(dir.path(), &compare);
@@ -180,14 +179,29 @@ fn comparisons_with_every_kind_of_change_are_equal() {
         &[
             view(format!("compare {old} {new}"), compare),
             view("flaky kmo/next", "/ci?user=kmo&branch=next&flaky"),
-            view("findings kmo/next", "/ci?user=kmo&branch=next&findings"),
-            view("findings", "/c/findings.json?"),
             view("range-diff kmo/pushed", "/ci?user=kmo&branch=pushed&range-diff"),
             view(format!("compare {new} {old}"), format!("/ci?compare={new}..{old}")),
             view(format!("show {new}"), format!("/c/{new}/")),
             view(format!("show {new} --test s"), format!("/c/{new}/?test=s")),
         ],
     );
+}
+
+/// What broke and what is fixed, of a branch and of the farm.
+#[test]
+fn findings_are_equal() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = ResultsFixture::new(dir.path());
+    let [new, old] = ["new", "old"].map(commit_id);
+    fixture.branch("kmo", "next", &[(new.clone(), "new".into()), (old.clone(), "old".into())]);
+    testkit::found(&fixture, "kmo/next", [&new, &new, &old], 1_790_000_000);
+    fixture.finish();
+    let views = [
+        view("findings kmo/next", "/ci?user=kmo&branch=next&findings"),
+        view("findings", "/c/findings.json?"),
+    ];
+    assert_eq!(from_dashboard(dir.path(), &views[1].address).as_array().unwrap().len(), 3);
+    assert_equal(dir.path(), &views);
 }
 
 /// The tests of one configuration or of several. Errors are equal, too, for a directory and a dashboard.

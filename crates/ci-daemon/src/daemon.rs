@@ -495,6 +495,7 @@ impl<'a> Parts<'a> {
     fn snapshot_once(&mut self) -> StatusSnapshot {
         let mut problems = self.publisher.problems();
         problems.extend(self.hook_problem.clone());
+        problems.extend(self.senders.problems());
         problems.extend(self.ktest_problem.borrow().clone());
         let snapshot = self.farm.snapshot(&problems, now());
         self.publisher.write_snapshot(&snapshot);

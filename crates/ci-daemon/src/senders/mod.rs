@@ -36,6 +36,8 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_secs(15);
 /// The maximum time to the next turn of a sender that fails.
 const RETRY_MAX: Duration = Duration::from_secs(1800);
+/// The number of failures in sequence after which a sender is a problem of the farm.
+const FAILURES: u32 = 3;
 /// How often a finding that a receiver refuses is sent.
 const REFUSALS_MAX: u32 = 5;
 /// The maximum number of findings that are read at a time.
@@ -84,6 +86,17 @@ impl Senders {
                 turn.start(writer, config, sender, now);
             }
         }
+    }
+
+    /// The senders that fail for a while, one line each.
+    pub fn problems(&self) -> Vec<String> {
+        let failing = self.turns.iter().filter(|(_, turn)| turn.failures >= FAILURES);
+        let line = |(name, _): (&String, &Turn)| {
+            format!("[notify.{name}] cannot send findings; ci-status notify list shows why")
+        };
+        let mut lines: Vec<String> = failing.map(line).collect();
+        lines.sort();
+        lines
     }
 
     /// One turn of each sender, at the end.

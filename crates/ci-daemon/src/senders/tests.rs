@@ -151,7 +151,8 @@ async fn a_finding_that_is_refused_does_not_stop_others() {
     senders.end(&writer, &config, 1000).await;
     found(&writer, [1]).await;
     *receiver.status.lock().unwrap() = "422 No";
-    for _ in 0..REFUSALS_MAX {
+    for round in 0..REFUSALS_MAX {
+        assert_eq!(senders.problems().len(), usize::from(round >= FAILURES), "{round}");
         assert_eq!(writer.reader().sender("hook").unwrap().unwrap().handled, 0);
         senders.end(&writer, &config, 1001).await;
     }

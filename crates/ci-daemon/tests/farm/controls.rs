@@ -89,8 +89,13 @@ fn a_cancelled_batch_does_not_run_again_until_a_rerun() {
     until("its tests have a verdict", || {
         farm.statuses(&commit).values().filter(|status| *status == "Failed to run").count() == cancelled
     });
-    let results = farm.reader().commit(&commit).unwrap().unwrap();
-    let found = results.entries.iter().find(|it| it.decisive.status == model::Status::FailedToRun).unwrap();
+    // The published file of the commit follows the files of its tests.
+    let found = || {
+        let entries = farm.reader().commit(&commit).unwrap()?.entries;
+        entries.into_iter().find(|it| it.decisive.status == model::Status::FailedToRun)
+    };
+    until("it is published", || found().is_some());
+    let found = found().unwrap();
     let reason = found.decisive.reason.clone().unwrap();
     assert!(reason.starts_with("cancelled by "), "{reason}");
     farm.hold(false);

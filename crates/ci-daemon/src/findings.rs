@@ -322,7 +322,12 @@ fn of_farm(state: &mut Examined, begun: Option<&str>, problems: &[String], now: 
 }
 
 fn farm_finding(problem: &str, known: &FarmProblem, now: i64) -> Finding {
-    let mut id = sha256_hex(format!("{FARM} {} {}", known.since, known.signature));
+    about_farm(&format!("{FARM} {} {}", known.since, known.signature), problem, now)
+}
+
+/// A finding about the farm. Its id is a digest of `cause`.
+pub(crate) fn about_farm(cause: &str, text: &str, at: i64) -> Finding {
+    let mut id = sha256_hex(cause);
     id.truncate(16);
     Finding {
         id,
@@ -331,11 +336,11 @@ fn farm_finding(problem: &str, known: &FarmProblem, now: i64) -> Finding {
         commit: None,
         tests: Vec::new(),
         tests_total: 0,
-        signature: problem.to_owned(),
+        signature: text.to_owned(),
         first_bad: None,
         last_good: None,
         rate: None,
-        at: now,
+        at,
     }
 }
 

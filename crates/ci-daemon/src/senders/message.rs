@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use config::{Config, MailSettings, MailTls, MailTransport, Secret, Sender, SenderKind};
-use fsx::digest::sha256_hex;
 use model::{Finding, FindingKind};
 use notify::http::SendError;
 use notify::mail::{self, Identity, Tls, Transport};
@@ -13,6 +12,7 @@ use results::Reader;
 use results::findings::{FindingQuery, RecordedFinding};
 
 use super::report::report;
+use crate::findings::about_farm;
 
 /// The time limit of a message.
 const TIME: Duration = Duration::from_secs(30);
@@ -127,19 +127,6 @@ pub(super) fn takes(sender: &Sender, finding: &Finding) -> bool {
 
 /// The finding of a message for a test.
 pub(super) fn test_finding(sender: &Sender, now: i64) -> Finding {
-    let mut id = sha256_hex(format!("test {} {now}", sender.name));
-    id.truncate(16);
-    Finding {
-        id,
-        kind: FindingKind::Farm,
-        branch: None,
-        commit: None,
-        tests: Vec::new(),
-        tests_total: 0,
-        signature: format!("this message tests [notify.{}]; it needs no answer", sender.name),
-        first_bad: None,
-        last_good: None,
-        rate: None,
-        at: now,
-    }
+    let text = format!("this message tests [notify.{}]; it needs no answer", sender.name);
+    about_farm(&format!("test {} {now}", sender.name), &text, now)
 }

@@ -101,8 +101,15 @@ pub(crate) fn statuses(
     let names = match names.entry(keys_hash) {
         Entry::Occupied(known) => known.into_mut(),
         Entry::Vacant(vacant) => {
-            let results = reader.commit(commit).ok()??;
-            vacant.insert(results.entries.iter().map(|entry| Box::from(entry.key.as_str())).collect())
+            let read = reader.names(commit).filter(|(hash, _)| *hash == keys_hash);
+            let names: Names = match read {
+                Some((_, names)) => names.into(),
+                None => {
+                    let results = reader.commit(commit).ok()??;
+                    results.entries.iter().map(|entry| Box::from(entry.key.as_str())).collect()
+                }
+            };
+            vacant.insert(names)
         }
     };
     let names = Some(Names::clone(names)).filter(|names| names.len() == statuses.len())?;

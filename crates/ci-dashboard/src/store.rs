@@ -18,6 +18,7 @@ use results::{BranchEntry, CommitResults, Reader, Statuses, branch_file};
 
 use crate::problem::Problem;
 use crate::route::BranchRef;
+use crate::views::coverage::CommitCoverage;
 
 /// The maximum number of cached commits; each takes 5 KB for 5,000 tests.
 const COMMITS_MAX: usize = 8000;
@@ -28,6 +29,9 @@ const NAME_SETS_MAX: usize = 100;
 const NEAR_MAX: usize = 1000;
 /// The maximum number of branches with a cached tip.
 const TIPS_MAX: usize = 10_000;
+
+/// The maximum memory of merged coverage, in bytes.
+const COVERAGE_BYTES_MAX: u64 = 64 << 20;
 
 type Stamp = (u64, i64, i64, u64);
 
@@ -47,13 +51,19 @@ struct Cache {
 pub struct Store {
     reader: Reader,
     cache: Mutex<Cache>,
+    /// The merged coverage of commits, by a digest of its files.
+    coverage: moka::sync::Cache<(CommitId, u64), Arc<CommitCoverage>>,
 }
 
 impl Store {
     /// A store that uses this reader.
     #[must_use]
     pub fn new(reader: Reader) -> Self {
-        Self { reader, cache: Mutex::default() }
+        let weight = |_: &(CommitId, u64), coverage: &Arc<CommitCoverage>| {
+            u32::try_from(coverage.weight()).unwrap_or(u32::MAX)
+        };
+        let coverage = moka::sync::Cache::builder().max_capacity(COVERAGE_BYTES_MAX).weigher(weight).build();
+        Self { reader, cache: Mutex::default(), coverage }
     }
 
     /// The reader.
@@ -195,7 +205,17 @@ impl Store {
         if let Some(names) = known.filter(|names| names.len() == statuses.len()) {
             return Ok(Some(CommitStatuses { names, statuses: statuses.into() }));
         }
-        // A new set of tests: names and statuses are read from the same blob.
+        // A new set of tests.
+        if let Some((hash, names)) = self.reader.names(commit)
+            && hash == keys_hash
+            && names.len() == statuses.len()
+        {
+            return Ok(Some(CommitStatuses {
+                names: self.keep_names(hash, names),
+                statuses: statuses.into(),
+            }));
+        }
+        // Names and statuses are read from the same blob.
         let Some(results) = self.reader.commit(commit)? else { return Ok(None) };
         let statuses = results.entries.iter().map(results::TestEntry::status).collect();
         Ok(Some(CommitStatuses { names: self.cache_names(&results), statuses }))
@@ -204,17 +224,34 @@ impl Store {
     /// Caches the names of a commit that was read completely; its neighbors most likely have the same names.
     pub fn cache_names(&self, results: &CommitResults) -> Names {
         let keys_hash = results::codec::keys_hash(results.entries.iter().map(|entry| &entry.key));
-        let mut cache = self.cache();
-        if let Some(names) = cache.names.get(&keys_hash).filter(|names| names.len() == results.entries.len())
+        if let Some(names) =
+            self.cache().names.get(&keys_hash).filter(|names| names.len() == results.entries.len())
         {
             return Arc::clone(names);
         }
+        self.keep_names(
+            keys_hash,
+            results.entries.iter().map(|entry| Box::from(entry.key.as_str())).collect(),
+        )
+    }
+
+    fn keep_names(&self, keys_hash: u64, names: Vec<Box<str>>) -> Names {
+        let names = Names::from(names);
+        let mut cache = self.cache();
         if cache.names.len() >= NAME_SETS_MAX {
             cache.names.clear();
         }
-        let names: Names = results.entries.iter().map(|entry| Box::from(entry.key.as_str())).collect();
         cache.names.insert(keys_hash, Arc::clone(&names));
         names
+    }
+
+    /// The coverage with this digest, merged by `merge` if it is not cached. Concurrent requests wait for one merge.
+    pub fn coverage(
+        &self,
+        key: (CommitId, u64),
+        merge: impl FnOnce() -> CommitCoverage,
+    ) -> Arc<CommitCoverage> {
+        self.coverage.get_with(key, || Arc::new(merge()))
     }
 
     fn stamp(&self, commit: &CommitId) -> Option<Stamp> {

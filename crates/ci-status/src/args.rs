@@ -235,10 +235,11 @@ Examples:
         name = "check-b4",
         after_help = "\
 Examples:
-  git config b4.review-check-cmd 'ci-status --dashboard https://ci.example.org check-b4'
+  git config b4.review-perpatch-check-cmd 'ci-status --dashboard https://ci.example.org check-b4'
   ci-status check-b4 < patch.eml
 
-Output: [{\"tool\": \"ktest\", \"status\": \"pass\"|\"warn\"|\"fail\", \"summary\", \"url\"}]; [] for a message without a patch."
+Output: [{\"tool\": \"ktest\", \"status\": \"pass\"|\"warn\"|\"fail\", \"summary\", \"url\", \"details\"}]; [] for a
+message without a patch. If the results cannot be read, the status is warn: that is no fault of the patch."
     )]
     CheckB4,
     /// List the senders of findings, send a finding, or send a test message; on the machine of ci-daemon.

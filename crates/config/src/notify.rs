@@ -26,6 +26,7 @@ const KEYS: &[&str] = &[
     "from",
     "to",
     "cc",
+    "owners",
     "moderated",
     "operator",
     "senders",
@@ -97,6 +98,8 @@ pub struct MailSettings {
     pub to: Vec<String>,
     /// Further recipients of them.
     pub cc: Vec<String>,
+    /// Whether the owners of tests get a copy when they are sent to the recipients.
+    pub owners: bool,
     /// Where findings go first; `None` if they are not moderated.
     pub operator: Option<Vec<String>>,
     /// Who may answer with commands.
@@ -319,6 +322,7 @@ fn kinds(section: &Section<'_>) -> Result<Vec<FindingKind>, Fault> {
             FindingKind::BuildBroke,
             FindingKind::BuildFixed,
             FindingKind::Bisected,
+            FindingKind::BelievedFixed,
         ]);
     };
     let kind =
@@ -335,6 +339,7 @@ fn kind(section: &Section<'_>, paths: &Paths) -> Result<SenderKind, Fault> {
             "from",
             "to",
             "cc",
+            "owners",
             "moderated",
             "operator",
             "senders",
@@ -363,6 +368,12 @@ fn kind(section: &Section<'_>, paths: &Paths) -> Result<SenderKind, Fault> {
         "mail" => SenderKind::Mail(Box::new(mail(section, paths)?)),
         "webhook" => {
             let secret = secret(section, paths, "secret_file")?;
+            if let (Some(Secret(text)), Some(node)) = (&secret, section.get("secret_file"))
+                && !is_webhook_secret(text)
+            {
+                let error = "what follows whsec_ is not base64".into();
+                return Err(fault(node, NotifyError::File { key: "secret_file", error }));
+            }
             SenderKind::Webhook { url: url(section, None, secret.is_some())?, secret }
         }
         "kcidb" => kcidb(section, paths)?,
@@ -425,6 +436,7 @@ fn mail(section: &Section<'_>, paths: &Paths) -> Result<MailSettings, Fault> {
     Ok(MailSettings {
         transport: transport(section, paths)?,
         cc: addresses(section, "cc")?,
+        owners: section.get("owners").map_or(Ok(false), |node| node.bool("owners"))?,
         operator: moderated.then_some(operator),
         from,
         to,
@@ -481,7 +493,8 @@ fn transport(section: &Section<'_>, paths: &Paths) -> Result<MailTransport, Faul
 }
 
 fn is_local(host: &str) -> bool {
-    matches!(host, "localhost" | "[::1]") || host.starts_with("127.")
+    let address: Result<std::net::IpAddr, _> = host.trim_matches(['[', ']']).parse();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 fn addresses(section: &Section<'_>, key: &'static str) -> Result<Vec<String>, Fault> {
@@ -498,7 +511,10 @@ fn address(node: &Node, key: &'static str) -> Result<String, Fault> {
     let is_address = mailbox
         .and_then(|mailbox| mailbox.split_once('@'))
         .is_some_and(|(local, host)| is_part(local) && is_part(host));
-    if !is_address || text.len() > 300 || text.contains(char::is_control) || text.contains(['"', ',']) {
+    // A name without characters that need quotes.
+    let name = text.rsplit_once('<').map_or("", |(name, _)| name);
+    let is_name = name.chars().all(|c| c.is_alphanumeric() || " -_'".contains(c));
+    if !is_address || !is_name || text.len() > 300 {
         return Err(fault(node, NotifyError::Address { key, text: text.into() }));
     }
     Ok(text.into())
@@ -529,6 +545,17 @@ fn secret_of(path: &Path) -> Result<String, String> {
         return Err(format!("{}: it holds no line of printable characters", path.display()));
     }
     Ok(text)
+}
+
+/// Whether what follows `whsec_` is base64.
+fn is_webhook_secret(text: &str) -> bool {
+    text.strip_prefix("whsec_").is_none_or(|text| {
+        let digits = text.trim_end_matches('=');
+        !digits.is_empty()
+            && text.len().is_multiple_of(4)
+            && text.len() - digits.len() <= 2
+            && digits.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/".contains(&b))
+    })
 }
 
 fn url(section: &Section<'_>, default: Option<&str>, is_secret: bool) -> Result<String, Fault> {

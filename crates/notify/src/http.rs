@@ -64,17 +64,34 @@ pub fn send(request: &HttpRequest, timeout: Duration) -> Result<(), SendError> {
     }
     let mut start = Vec::new();
     let _ = std::io::Read::read_to_end(&mut std::io::Read::take(answer, 4096), &mut start);
-    let start = crate::text::line(&String::from_utf8_lossy(&start), ANSWER_MAX);
+    let start = without_secrets(&crate::text::line(&String::from_utf8_lossy(&start), ANSWER_MAX), request);
     let text = format!("{url}: HTTP {status}{}{start}", if start.is_empty() { "" } else { ": " });
-    let is_temporary = status.is_server_error()
-        || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS]
-            .contains(&status);
-    Err(if is_temporary { SendError::Later(text) } else { SendError::Refused(text) })
+    // What an operator can repair, as a token or an address, is tried again.
+    Err(if REFUSED.contains(&status) { SendError::Refused(text) } else { SendError::Later(text) })
 }
 
-/// The address without the query, which can have a secret.
-fn place(url: &str) -> &str {
-    url.split(['?', '#']).next().unwrap_or_default()
+/// The answers of a receiver that understands the message and does not accept it.
+const REFUSED: [StatusCode; 6] = [
+    StatusCode::BAD_REQUEST,
+    StatusCode::CONFLICT,
+    StatusCode::PAYLOAD_TOO_LARGE,
+    StatusCode::URI_TOO_LONG,
+    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+    StatusCode::UNPROCESSABLE_ENTITY,
+];
+
+/// A text without the tokens of a request, which an answer can repeat.
+fn without_secrets(text: &str, request: &HttpRequest) -> String {
+    let tokens = request.headers.iter().filter(|(name, _)| ["authorization", "private-token"].contains(name));
+    tokens.fold(text.to_owned(), |text, (_, value)| {
+        let token = value.rsplit(' ').next().unwrap_or_default();
+        if token.is_empty() { text } else { text.replace(token, "***") }
+    })
+}
+
+/// The scheme and the host of an address: its path and its query can have a secret.
+fn place(url: &str) -> String {
+    url.split('/').take(3).collect::<Vec<_>>().join("/")
 }
 
 fn causes(error: &dyn std::error::Error) -> String {
@@ -96,7 +113,7 @@ mod tests {
 
     fn answered(answer: &'static str) -> Result<(), SendError> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/in?token=secret", listener.local_addr().unwrap());
+        let url = format!("http://{}/secret/in?token=secret", listener.local_addr().unwrap());
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut head = [0; 4096];
@@ -120,8 +137,9 @@ mod tests {
         for (answer, later) in [
             ("HTTP/1.1 503 Busy\r\ncontent-length: 4\r\n\r\nwait", true),
             ("HTTP/1.1 429 Slow\r\ncontent-length: 0\r\n\r\n", true),
-            ("HTTP/1.1 401 No\r\ncontent-length: 9\r\n\r\nno \u{1b}[31mx", false),
-            ("HTTP/1.1 302 There\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n", false),
+            ("HTTP/1.1 422 No\r\ncontent-length: 16\r\n\r\nno \u{1b}[31m secret", false),
+            ("HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n", true),
+            ("HTTP/1.1 302 There\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n", true),
             ("nonsense\r\n\r\n", true),
         ] {
             let error = answered(answer).unwrap_err();

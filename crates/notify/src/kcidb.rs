@@ -73,6 +73,14 @@ pub struct Test {
     pub host: Option<String>,
 }
 
+impl Test {
+    /// Whether it is a result of the kernel.
+    #[must_use]
+    pub fn is_result(&self) -> bool {
+        matches!(self.status, Status::Passed | Status::Failed | Status::Flaky | Status::NotRun)
+    }
+}
+
 /// A cause of failures.
 #[derive(Debug, Clone)]
 pub struct Issue {

@@ -5,6 +5,7 @@ use lettre::message::{Body, Mailbox, Mailboxes, SinglePart};
 use lettre::{Address, Message};
 use model::{FindingKind, FindingRate, is_message_id};
 
+use crate::http::SendError;
 use crate::report::{CommitInfo, Report};
 use crate::text::{line, log_line, wrapped};
 
@@ -58,15 +59,19 @@ pub struct Mail {
 }
 
 /// The mail about a finding. `in_reply_to` is the id of an earlier mail about the same failure, `date` in Unix seconds. `None` if there
-/// is nothing to act on: no log shows a failure, or no address is valid.
-#[must_use]
-pub fn compose(report: &Report, identity: &Identity, in_reply_to: Option<&str>, date: i64) -> Option<Mail> {
+/// is nothing to act on: no log shows a failure. An address that is not valid is an error.
+pub fn compose(
+    report: &Report,
+    identity: &Identity,
+    in_reply_to: Option<&str>,
+    date: i64,
+) -> Result<Option<Mail>, SendError> {
     let needs_log = !matches!(
         report.finding.kind,
         FindingKind::Fixed | FindingKind::BuildFixed | FindingKind::BelievedFixed | FindingKind::Farm
     );
     if needs_log && report.log.is_empty() {
-        return None;
+        return Ok(None);
     }
     let subject = subject(report);
     let body = body(report, identity);
@@ -82,10 +87,9 @@ pub fn compose(report: &Report, identity: &Identity, in_reply_to: Option<&str>, 
         .chain(in_reply_to.map(str::to_owned))
         .filter(|id| !id.contains(char::is_whitespace))
         .collect();
-    let from: Mailbox = identity.from.parse().ok()?;
-    let mailboxes =
-        |list: &[String]| list.iter().filter_map(|text| text.parse().ok()).collect::<Vec<Mailbox>>();
-    let (to, cc) = (mailboxes(&identity.to), mailboxes(&identity.cc));
+    let from = mailbox(&identity.from)?;
+    let mailboxes = |list: &[String]| list.iter().map(|text| mailbox(text)).collect::<Result<Vec<_>, _>>();
+    let (to, cc) = (mailboxes(&identity.to)?, mailboxes(&identity.cc)?);
     let recipients: Vec<Address> = to.iter().chain(&cc).map(|mailbox| mailbox.email.clone()).collect();
     let raw =
         |name: &'static str, value: String| HeaderValue::new(HeaderName::new_from_ascii_str(name), value);
@@ -110,11 +114,17 @@ pub fn compose(report: &Report, identity: &Identity, in_reply_to: Option<&str>, 
         let lines = body.replace('\n', "\r\n").into_bytes();
         Body::dangerous_pre_encoded(lines, ContentTransferEncoding::SevenBit)
     } else {
-        Body::new_with_encoding(body.clone(), ContentTransferEncoding::QuotedPrintable).ok()?
+        Body::new_with_encoding(body.clone(), ContentTransferEncoding::QuotedPrintable)
+            .map_err(|_| SendError::Refused("the text of the mail cannot be encoded".into()))?
     };
     let part = SinglePart::builder().header(ContentType::TEXT_PLAIN).body(text);
-    let message = builder.singlepart(part).ok()?;
-    Some(Mail { message_id, from: from.email, recipients, subject, body, bytes: message.formatted() })
+    let message = builder.singlepart(part).map_err(|error| SendError::Later(error.to_string()))?;
+    Ok(Some(Mail { message_id, from: from.email, recipients, subject, body, bytes: message.formatted() }))
+}
+
+fn mailbox(text: &str) -> Result<Mailbox, SendError> {
+    text.parse()
+        .map_err(|error| SendError::Later(format!("{}: not a mail address: {error}", line(text, PART_MAX))))
 }
 
 /// Whether the finding accuses a commit.
@@ -214,7 +224,6 @@ fn body(report: &Report, identity: &Identity) -> String {
     let links: Vec<String> = [
         ("Whole log", Some(&report.log_url)),
         ("Kernel configuration", report.config_url.as_ref()),
-        ("Kernel image", report.image_url.as_ref()),
         ("All findings", Some(&report.url)),
         ("Owner of the test", report.owner.as_ref()),
     ]
@@ -303,8 +312,8 @@ fn rates(report: &Report) -> Option<String> {
         FindingKind::Fixed | FindingKind::BuildFixed | FindingKind::BelievedFixed
     );
     match (is_fix, &report.first_bad, &report.last_good) {
-        (true, Some(commit), _) => lines.push(format!("The first bad commit was {}", quoted(commit))),
-        (false, _, Some(commit)) => lines.push(format!("The last good commit is {}", quoted(commit))),
+        (true, Some(commit), _) => lines.push(format!("The first bad commit was\n  {}", quoted(commit))),
+        (false, _, Some(commit)) => lines.push(format!("The last good commit is\n  {}", quoted(commit))),
         _ => {}
     }
     if !report.elsewhere.is_empty() {

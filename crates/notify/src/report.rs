@@ -34,9 +34,6 @@ pub struct Report {
     /// The address of the configuration of the kernel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_url: Option<String>,
-    /// The address of the image of the kernel.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image_url: Option<String>,
     /// The owner of the test.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,

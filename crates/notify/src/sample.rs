@@ -21,11 +21,12 @@ pub(crate) fn report(kind: FindingKind) -> Report {
     let is_farm = kind == FindingKind::Farm;
     let base = "https://ci.example.org";
     let finding = finding(kind, [&bad, &good, &fix]);
+    let accuses = !matches!(kind, FindingKind::Farm | FindingKind::FlakyBegan | FindingKind::SuspiciousPass);
     Report {
         url: format!("{base}/ci?user=mira&branch=ext4-testing&findings#3f2a9c0011223344"),
         commit: (!is_farm).then(|| if is_fix { fix } else { bad.clone() }),
-        first_bad: (!is_farm).then_some(bad),
-        last_good: (!is_farm).then_some(good),
+        first_bad: accuses.then_some(bad),
+        last_good: accuses.then_some(good),
         before: (kind == FindingKind::Broke).then_some(FindingRate { failed: 0, runs: 60 }),
         elsewhere: if kind == FindingKind::Broke { vec!["mira/for-next".into()] } else { Vec::new() },
         log: log(kind).iter().map(|line| (*line).to_owned()).collect(),
@@ -40,7 +41,6 @@ pub(crate) fn report(kind: FindingKind) -> Report {
             vec!["git checkout bbbbbbbbbbbb".into(), "ktest run -k . fs/ext4/basic.ktest punch".into()]
         },
         config_url: (kind == FindingKind::Broke).then(|| format!("{base}/c/b/boot/kernel.config")),
-        image_url: None,
         owner: (kind == FindingKind::Broke).then(|| "Mira Adler <mira@example.org>".into()),
         finding,
     }

@@ -53,6 +53,9 @@ pub enum Tls {
     Implicit,
 }
 
+/// The codes of errors of a log-in.
+const LOGIN: [&str; 4] = ["530", "534", "535", "538"];
+
 /// Sends a mail, and waits until the server or the command has it.
 pub fn send(transport: &Transport, mail: &Mail, timeout: Duration) -> Result<(), SendError> {
     let (server, port, tls, user, password) = match transport {
@@ -91,7 +94,9 @@ pub fn send(transport: &Transport, mail: &Mail, timeout: Duration) -> Result<(),
             source = cause.source();
         }
         let text = crate::text::line(&text, 300);
-        if error.is_permanent() { SendError::Refused(text) } else { SendError::Later(text) }
+        // A wrong password can be repaired.
+        let is_login = error.status().is_some_and(|code| LOGIN.contains(&code.to_string().as_str()));
+        if error.is_permanent() && !is_login { SendError::Refused(text) } else { SendError::Later(text) }
     })
 }
 

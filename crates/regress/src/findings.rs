@@ -4,6 +4,8 @@
 //! commit that may be the first bad one waits for its tests. One cause is one finding: the tests that fail at the same commit with the same
 //! signature.
 
+mod rewritten;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use belief::bisect::State;
@@ -64,6 +66,9 @@ struct KnownFailure {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     id: String,
     signature: String,
+    /// The text of the signature to show.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    title: String,
     /// Whether the fix was a finding.
     #[serde(default)]
     fixed: bool,
@@ -124,10 +129,12 @@ pub fn changes(known: &Known, facts: &Facts<'_>) -> (Vec<Finding>, Known) {
         known,
         next: Known { version: VERSION, ..Known::default() },
         groups: BTreeMap::new(),
+        matched: BTreeSet::new(),
     };
     examined.tests();
     examined.builds();
     let mut findings = examined.findings();
+    findings.extend(examined.vanished());
     findings.extend(examined.flaky());
     findings.extend(examined.bisections());
     findings.extend(examined.suspicious());
@@ -164,6 +171,8 @@ struct Examination<'a> {
     known: &'a Known,
     next: Known,
     groups: BTreeMap<Cause, Group>,
+    /// The known failures, by index, that a failure of the listing is.
+    matched: BTreeSet<usize>,
 }
 
 /// A failure: what fails, where, and how.
@@ -184,10 +193,16 @@ struct Seen {
 impl Examination<'_> {
     fn tests(&mut self) {
         let facts = self.facts;
+        let known = self.known.failures.iter().filter_map(|known| match &known.subject {
+            Subject::Test(test) => Some(test),
+            Subject::Kernel(_) => None,
+        });
+        let known: BTreeSet<&ResultKey> = known.collect();
         for failure in facts.history.failures() {
             let Ok(test) = facts.history.name(failure.test).parse::<ResultKey>() else { continue };
             let stretch = failure.stretch;
-            if stretch.last_good.is_none() {
+            // Without an older pass no commit is accused; but a known failure can be fixed.
+            if stretch.last_good.is_none() && !known.contains(&test) {
                 continue;
             }
             let Some(commit) = self.commit(stretch.first_bad) else { continue };
@@ -236,18 +251,29 @@ impl Examination<'_> {
     }
 
     fn examine(&mut self, seen: &Seen) {
-        if let Some(known) = self.find(seen) {
-            let known = known.clone();
+        let waits = seen.may_be_flaky || self.may_be_older(&seen.stretch);
+        let row = seen.stretch.first_bad;
+        let Some(first_bad) = self.commit(row) else { return };
+        if let Some(index) = self.find(seen).or_else(|| self.find_rewritten(seen)) {
+            self.matched.insert(index);
+            let mut known = self.known.failures[index].clone();
+            if !self.rows.contains_key(&known.first_bad) {
+                if waits {
+                    self.next.waits = true;
+                } else {
+                    known.first_bad = first_bad;
+                }
+            }
             self.still_known(seen, known);
             return;
         }
-        let waits = seen.may_be_flaky || self.may_be_older(&seen.stretch);
+        if seen.stretch.last_good.is_none() {
+            return;
+        }
         if waits {
             self.next.waits = true;
             return;
         }
-        let row = seen.stretch.first_bad;
-        let Some(first_bad) = self.commit(row) else { return };
         let place = (seen.subject.clone(), first_bad.clone());
         if !self.known.settled.contains(&place) {
             self.next.settled.insert(place);
@@ -264,6 +290,7 @@ impl Examination<'_> {
             first_bad,
             id: self.id(kind, &seen.signature, row),
             signature: seen.signature.clone(),
+            title: seen.title.clone(),
             fixed: false,
         };
         self.still_known(seen, known);
@@ -307,14 +334,15 @@ impl Examination<'_> {
     }
 
     /// The known failure that this is: of the same test, with a first bad commit between the passes around it.
-    fn find(&self, seen: &Seen) -> Option<&KnownFailure> {
+    fn find(&self, seen: &Seen) -> Option<usize> {
         let Stretch { last_good, first_good, .. } = seen.stretch;
         let is_inside =
             |row: usize| first_good.is_none_or(|good| row > good) && last_good.is_none_or(|good| row < good);
-        let of_subject = self.known.failures.iter().filter(|known| known.subject == seen.subject);
-        of_subject
-            .into_iter()
-            .find(|known| self.rows.get(&known.first_bad).is_some_and(|row| is_inside(*row)))
+        let is_it = |known: &KnownFailure| {
+            known.subject == seen.subject
+                && self.rows.get(&known.first_bad).is_some_and(|row| is_inside(*row))
+        };
+        self.known.failures.iter().position(is_it)
     }
 
     /// Whether an untested commit before the first bad one has jobs: it may be the first bad one.
@@ -414,6 +442,10 @@ impl Examination<'_> {
 
     fn flaky(&mut self) -> Vec<Finding> {
         let mut found = Vec::new();
+        // After a force-push, the results of commits come back one after the other.
+        if self.facts.listed.iter().any(|entry| (self.facts.has_jobs)(&entry.commit)) {
+            self.next.flaky.clone_from(&self.known.flaky);
+        }
         for FlakyEntry { key, flaky } in self.facts.flaky {
             self.next.flaky.insert(key.clone());
             if self.known.flaky.contains(key) {

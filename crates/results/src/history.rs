@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use model::{BranchRef, CommitId, ResultKey, Status};
 
-use crate::codec::{BlobColumns, keys_hash};
+use crate::codec::{BlobColumns, decode_names, keys_hash};
 use crate::db;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::peek::Peek;
 use crate::reader::Reader;
 use crate::types::{BranchEntry, CrashEntry, HistoryEntry, Summary, TestEntry};
@@ -50,6 +51,14 @@ impl Reader {
         let Some(results) = self.commit(commit)? else { return Ok(None) };
         let keys_hash = keys_hash(results.entries.iter().map(|entry| &entry.key));
         Ok(Some(Statuses { keys_hash, statuses: results.entries.iter().map(TestEntry::status).collect() }))
+    }
+
+    /// The names of the tests of a commit, sorted, and their hash as [`Statuses::keys_hash`]. Several times faster than reading all
+    /// results. `None` if they have to be read.
+    #[must_use]
+    pub fn names(&self, commit: &CommitId) -> Option<(u64, Vec<Box<str>>)> {
+        let bytes = files::read_aligned(&self.layout.blob(commit)).ok()??;
+        decode_names(bytes.bytes())
     }
 
     /// The durations of the tests of a commit, in the order of the test names; `None` if there are no results.

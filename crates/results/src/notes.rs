@@ -53,6 +53,11 @@ pub enum Note {
         /// The number of the finding that it has sent.
         sent: Option<i64>,
     },
+    /// A sender is no longer in the configuration. One with its name that is added later begins with the findings to come.
+    SenderRemoved {
+        /// Its name.
+        name: String,
+    },
     /// What somebody said of a finding.
     Mark {
         /// The id of the finding.

@@ -343,6 +343,17 @@ impl Reader {
         })
     }
 
+    /// The artifacts `NAME.br` of the tests of a commit that are in packs, without those of inherited attempts. Reads the database.
+    #[must_use]
+    pub fn packed_artifacts(&self, commit: &CommitId, name: &str) -> HashMap<ResultKey, Log> {
+        let query = |connection: &_| db::files_named(connection, commit, name);
+        let found = self.database.query(query).unwrap_or_default().into_iter();
+        let log = |(key, file): (String, StoredFile)| {
+            Some((key.parse().ok()?, Log::packed(file.packed(&self.layout, commit))))
+        };
+        found.filter_map(log).collect()
+    }
+
     /// The log of the attempt `number` of `entry`.
     pub fn attempt_log(
         &self,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use config::{Config, ConfigError};
+use config::{Config, ConfigError, Sender, SenderKind};
 use model::{BranchRef, CommitId, ResultKey, UserName};
 use results::Reader;
 use serde::Serialize;
@@ -24,6 +24,9 @@ pub struct Report {
     pub output_dir: String,
     /// The branches.
     pub branches: Vec<BranchReport>,
+    /// The senders of findings, one line each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub senders: Vec<String>,
     /// The number of slots on all hosts.
     pub slots: usize,
     /// The problems.
@@ -73,7 +76,9 @@ impl Report {
         missing.sort();
         missing.dedup();
         problems.extend(missing);
+        problems.extend(config.senders.iter().filter_map(|sender| unused_pattern(config, sender)));
         Self {
+            senders: config.senders.iter().map(sender_line).collect(),
             files: config.files.iter().map(|file| file.display().to_string()).collect(),
             output_dir: config.top.output_dir.display().to_string(),
             branches: config.all_branches().map(branch).collect(),
@@ -81,6 +86,34 @@ impl Report {
             problems,
         }
     }
+}
+
+/// `mail kernel-list to list@example.org, first to kim@example.org`
+fn sender_line(sender: &Sender) -> String {
+    let name = &sender.name;
+    match &sender.kind {
+        SenderKind::Mail(mail) => {
+            let first = mail.operator.as_ref();
+            let first = first.map_or(String::new(), |to| format!(", first to {}", to.join(", ")));
+            format!("mail {name} to {}{first}", mail.to.join(", "))
+        }
+        // The query can have a secret.
+        SenderKind::Webhook { url, .. } => {
+            format!("webhook {name} to {}", url.split('?').next().unwrap_or_default())
+        }
+        SenderKind::Forge(forge) => format!("commit statuses {name} to {} of {}", forge.project, forge.url),
+        SenderKind::Kcidb { url, origin, .. } => format!("kcidb {name} to {url} as {origin}"),
+        SenderKind::Command(argv) => format!("command {name}: {}", argv.join(" ")),
+    }
+}
+
+/// The problem of a sender with a pattern that matches no branch.
+fn unused_pattern(config: &Config, sender: &Sender) -> Option<String> {
+    let has_branch = |pattern: &&glob::Pattern| {
+        config.all_branches().any(|branch| pattern.matches(&branch.name.to_string()))
+    };
+    let unused = sender.branches.iter().find(|pattern| !has_branch(pattern))?;
+    Some(format!("[notify.{}]: branches: {:?} matches no branch USER/BRANCH", sender.name, unused.as_str()))
 }
 
 impl fmt::Display for Report {
@@ -94,6 +127,9 @@ impl fmt::Display for Report {
                 "branch {}: {} test files on the newest {} commits{base} of {}",
                 branch.name, branch.tests, branch.max_commits, branch.from
             )?;
+        }
+        for sender in &self.senders {
+            writeln!(f, "{}", stdio::terminal::line(sender))?;
         }
         for problem in &self.problems {
             writeln!(f, "problem: {problem}")?;

@@ -25,7 +25,14 @@ const CONTEXT: &str = "ktest";
 
 /// What was sent of each commit.
 #[derive(Debug, Default)]
-pub(super) struct SentCommits(HashMap<CommitId, String>);
+pub(super) struct SentCommits(HashMap<CommitId, SentCommit>);
+
+#[derive(Debug, Clone)]
+struct SentCommit {
+    /// What the message depended on.
+    state: String,
+    digest: String,
+}
 
 /// Sends the states of commits that changed. Returns whether nothing failed.
 pub(super) fn turn(
@@ -54,27 +61,58 @@ fn send_changed(
     sender: &Sender,
     sent: &mut SentCommits,
 ) -> Result<(), SendError> {
-    let snapshot = reader.snapshot().ok().flatten().unwrap_or_default();
-    let mut newest: HashMap<CommitId, String> = HashMap::new();
-    let mut result = Ok(());
+    let unreadable = |error: &dyn std::fmt::Display| SendError::Later(error.to_string());
+    // Without it, a commit that is being tested looks as if it were done.
+    let snapshot = reader.snapshot().map_err(|error| unreadable(&error))?;
+    let snapshot = snapshot.ok_or_else(|| unreadable(&"there is no status snapshot yet"))?;
+    let mut newest: HashMap<CommitId, SentCommit> = HashMap::new();
+    let (mut result, mut failures) = (Ok(()), 0);
     for branch in config.all_branches().filter(|branch| is_of(sender, branch)) {
-        let listed = reader.branch(&branch.name).ok().flatten().unwrap_or_default();
+        let listed = reader.branch(&branch.name).map_err(|error| unreadable(&error))?.unwrap_or_default();
         for entry in listed.iter().take(COMMITS_MAX).rev() {
-            let digest = digest(&snapshot, entry);
-            if result.is_ok() && sent.0.get(&entry.commit) != Some(&digest) {
-                result = send(reader, config, sender, &snapshot, (branch, entry));
+            let old = sent.0.remove(&entry.commit).or_else(|| newest.get(&entry.commit).cloned());
+            let state = state_of(reader, sender, &snapshot, entry);
+            if failures >= FAILURES_MAX || old.as_ref().is_some_and(|old| old.state == state) {
+                newest.extend(old.map(|old| (entry.commit.clone(), old)));
+                continue;
             }
-            match result {
-                Ok(()) => newest.insert(entry.commit.clone(), digest),
-                Err(_) => {
-                    sent.0.remove_entry(&entry.commit).and_then(|(commit, old)| newest.insert(commit, old))
+            let message = match Message::of(reader, config, sender, &snapshot, (branch, entry)) {
+                Ok(message) => message,
+                Err(error) => {
+                    (failures, result) = (failures + 1, Err(error));
+                    newest.extend(old.map(|old| (entry.commit.clone(), old)));
+                    continue;
                 }
             };
+            let digest = message.as_ref().map(|message| message.digest.clone()).unwrap_or_default();
+            let is_same = old.as_ref().is_some_and(|old| old.digest == digest);
+            let outcome = match message.filter(|_| !is_same) {
+                Some(message) => message.send(sender),
+                None => Ok(()),
+            };
+            let is_later = matches!(outcome, Err(SendError::Later(_)));
+            // One commit that is not accepted does not stop the others, and is not sent again until it changes.
+            failures = if is_later { failures + 1 } else { 0 };
+            result = outcome.and(result);
+            let new = if is_later { old } else { Some(SentCommit { state, digest }) };
+            newest.extend(new.map(|new| (entry.commit.clone(), new)));
         }
     }
     sent.0 = newest;
     result
 }
+
+/// What a message about a commit depends on; cheap to find.
+fn state_of(reader: &Reader, sender: &Sender, snapshot: &StatusSnapshot, entry: &BranchEntry) -> String {
+    let findings = match &sender.kind {
+        SenderKind::Kcidb { .. } => reader.findings_at(&entry.commit).len(),
+        _ => 0,
+    };
+    format!("{} {:?} {findings}", snapshot.has_jobs_of(entry.commit.as_str()), entry.counts)
+}
+
+/// The number of failures in sequence after which a turn ends.
+const FAILURES_MAX: u32 = 3;
 
 /// Whether the sender sends the commits of a branch.
 fn is_of(sender: &Sender, branch: &Branch) -> bool {
@@ -82,33 +120,55 @@ fn is_of(sender: &Sender, branch: &Branch) -> bool {
     sender.branches.is_empty() || sender.branches.iter().any(|pattern| pattern.matches(&name))
 }
 
-/// What a receiver is sent of a commit, in short.
-fn digest(snapshot: &StatusSnapshot, entry: &BranchEntry) -> String {
-    format!("{} {:?}", snapshot.has_jobs_of(entry.commit.as_str()), entry.counts)
+/// What a receiver is sent of a commit.
+struct Message {
+    request: http::HttpRequest,
+    /// Equal for messages that change nothing at the receiver.
+    digest: String,
 }
 
-fn send(
-    reader: &Reader,
-    config: &Config,
-    sender: &Sender,
-    snapshot: &StatusSnapshot,
-    (branch, entry): (&Branch, &BranchEntry),
-) -> Result<(), SendError> {
-    let has_jobs = snapshot.has_jobs_of(entry.commit.as_str());
-    let addresses = Addresses::new(config.top.ci_url.as_deref());
-    match &sender.kind {
-        SenderKind::Forge(settings) => match status(reader, &addresses, entry, has_jobs) {
-            Some(status) => http::send(&request(settings, &status), TIME),
-            None => Ok(()),
-        },
-        SenderKind::Kcidb { url, origin, token } if !has_jobs && entry.counts.total() > 0 => {
-            let commit = commit(reader, &addresses, branch, entry);
-            let issues = issues(reader, &addresses, &commit);
-            let token = token.as_ref().map(|Secret(token)| token.as_str());
-            let body = kcidb::body(origin, &[commit], &issues);
-            http::send(&kcidb::request(url, token, &body), TIME)
+impl Message {
+    /// `None` if there is nothing to send.
+    fn of(
+        reader: &Reader,
+        config: &Config,
+        sender: &Sender,
+        snapshot: &StatusSnapshot,
+        (branch, entry): (&Branch, &BranchEntry),
+    ) -> Result<Option<Self>, SendError> {
+        let has_jobs = snapshot.has_jobs_of(entry.commit.as_str());
+        let addresses = Addresses::new(config.top.ci_url.as_deref());
+        Ok(match &sender.kind {
+            SenderKind::Forge(settings) => status(reader, &addresses, entry, has_jobs).map(|status| Self {
+                // GitLab refuses a status with the state that the commit has.
+                digest: match settings.forge {
+                    ForgeKind::GitLab => format!("{:?}", status.state),
+                    _ => format!("{:?} {}", status.state, status.description),
+                },
+                request: request(settings, &status),
+            }),
+            SenderKind::Kcidb { url, origin, token } if !has_jobs && entry.counts.total() > 0 => {
+                let commit = commit(reader, &addresses, branch, entry)?;
+                if commit.builds.is_empty() {
+                    return Ok(None);
+                }
+                let issues = issues(reader, &addresses, &commit);
+                let token = token.as_ref().map(|Secret(token)| token.as_str());
+                let request = kcidb::request(url, token, &kcidb::body(origin, &[commit], &issues));
+                let digest = format!("{:?} {}", entry.counts, issues.len());
+                Some(Self { request, digest })
+            }
+            _ => None,
+        })
+    }
+
+    fn send(&self, sender: &Sender) -> Result<(), SendError> {
+        let is_gitlab = matches!(&sender.kind, SenderKind::Forge(forge) if forge.forge == ForgeKind::GitLab);
+        match http::send(&self.request, TIME) {
+            // The commit has this state already: an earlier daemon sent it.
+            Err(SendError::Refused(error)) if is_gitlab && error.contains("Cannot transition") => Ok(()),
+            result => result,
         }
-        _ => Ok(()),
     }
 }
 
@@ -155,13 +215,16 @@ fn status(
     let results = reader.commit(&entry.commit).ok().flatten();
     let build = results.as_ref().and_then(regress::builds::view);
     let error = build.and_then(|build| build.failed.into_iter().next()).map(|failed| failed.error);
+    // An infrastructure error and tests that do not apply prove nothing.
     let state = match (&error, counts.failed, has_jobs) {
-        (Some(_), ..) => State::Failure,
-        (None, 1.., _) => State::Failure,
-        (None, 0, true) => State::Pending,
-        (None, 0, false) => State::Success,
+        (Some(_), ..) | (None, 1.., _) => State::Failure,
+        (None, 0, false) if counts.passed > 0 && counts.failed_to_run == 0 => State::Success,
+        (None, 0, _) => State::Pending,
     };
-    let count = format!("{} failed, {} passed", counts.failed, counts.passed);
+    let mut count = format!("{} failed, {} passed", counts.failed, counts.passed);
+    if counts.failed_to_run > 0 {
+        count.push_str(&format!(", {} failed to run", counts.failed_to_run));
+    }
     let description = match error {
         Some(error) => format!("the build failed: {error}"),
         None if has_jobs => format!("running: {count}"),
@@ -176,9 +239,14 @@ fn status(
     })
 }
 
-/// The results of a commit for KCIDB.
-fn commit(reader: &Reader, addresses: &Addresses<'_>, branch: &Branch, entry: &BranchEntry) -> kcidb::Commit {
-    let results = reader.commit(&entry.commit).ok().flatten();
+/// The results of a commit for KCIDB. A kernel without a result of its own is left out: an infrastructure error says nothing of it.
+fn commit(
+    reader: &Reader,
+    addresses: &Addresses<'_>,
+    branch: &Branch,
+    entry: &BranchEntry,
+) -> Result<kcidb::Commit, SendError> {
+    let results = reader.commit(&entry.commit).map_err(|error| SendError::Later(error.to_string()))?;
     let entries = results.map(|results| results.entries).unwrap_or_default();
     let mut builds: BTreeMap<BuiltKernel, kcidb::Build> = BTreeMap::new();
     let recorded = reader.builds(&entry.commit);
@@ -203,8 +271,9 @@ fn commit(reader: &Reader, addresses: &Addresses<'_>, branch: &Branch, entry: &B
                 .extend(attempts(test).map(|attempt| result(addresses, &entry.commit, test, attempt))),
         }
     }
+    builds.retain(|_, build| build.error.is_some() || build.tests.iter().any(kcidb::Test::is_result));
     let started = entries.iter().filter_map(|test| test.decisive.started).min();
-    kcidb::Commit {
+    Ok(kcidb::Commit {
         id: entry.commit.clone(),
         git_url: public_url(branch.remote.as_ref()),
         git_branch: Some(branch.git_ref.to_string()),
@@ -212,7 +281,7 @@ fn commit(reader: &Reader, addresses: &Addresses<'_>, branch: &Branch, entry: &B
         subject: entry.message.trim_start().lines().next().unwrap_or_default().to_owned(),
         started,
         builds: builds.into_values().collect(),
-    }
+    })
 }
 
 /// The address of a remote that others can fetch from, without an account.

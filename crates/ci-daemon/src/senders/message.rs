@@ -40,9 +40,9 @@ pub(super) fn send(
     let report = report(reader, config, found);
     match &sender.kind {
         SenderKind::Mail(settings) => {
-            let identity = identity(settings, recipient);
+            let identity = identity(settings, recipient, report.owner.as_deref());
             let thread = thread(reader, sender, &found.finding, settings.host());
-            let Some(mail) = mail::compose(&report, &identity, thread.as_deref(), now) else {
+            let Some(mail) = mail::compose(&report, &identity, thread.as_deref(), now)? else {
                 return Ok(false);
             };
             mail::send(&transport(&settings.transport), &mail, TIME)?;
@@ -57,11 +57,14 @@ pub(super) fn send(
     Ok(true)
 }
 
-fn identity(settings: &MailSettings, recipient: Recipient) -> Identity {
+fn identity(settings: &MailSettings, recipient: Recipient, owner: Option<&str>) -> Identity {
     let operator = settings.operator.as_ref().filter(|_| recipient == Recipient::Configured);
     let (to, cc) = match operator {
         Some(operator) => (operator.clone(), Vec::new()),
-        None => (settings.to.clone(), settings.cc.clone()),
+        None => {
+            let owner = owner.filter(|_| settings.owners).map(str::to_owned);
+            (settings.to.clone(), settings.cc.iter().cloned().chain(owner).collect())
+        }
     };
     Identity {
         from: settings.from.clone(),
@@ -108,6 +111,21 @@ fn thread(reader: &Reader, sender: &Sender, finding: &Finding, host: &str) -> Op
     let found = reader.findings(&query);
     let failure = found.iter().filter(is_it).find(|found| reader.was_sent(&sender.name, found.n))?;
     Some(format!("<ktest-{}@{host}>", failure.finding.id))
+}
+
+/// Whether this sender sent the same of another branch: one commit with the same failure on several branches is one cause.
+pub(super) fn was_sent_for_another_branch(reader: &Reader, sender: &Sender, found: &RecordedFinding) -> bool {
+    let finding = &found.finding;
+    let (Some(branch), Some(commit)) = (&finding.branch, &finding.commit) else { return false };
+    let is_same = |other: &RecordedFinding| {
+        let other = &other.finding;
+        other.kind == finding.kind
+            && other.first_bad == finding.first_bad
+            && other.signature == finding.signature
+            && other.branch.as_ref() != Some(branch)
+    };
+    let earlier = reader.findings_at(commit).into_iter().filter(|other| other.n < found.n);
+    earlier.filter(is_same).any(|other| reader.was_sent(&sender.name, other.n))
 }
 
 /// The rules of a sender.

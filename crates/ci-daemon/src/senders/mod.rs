@@ -10,7 +10,7 @@ mod mail_in;
 mod message;
 mod report;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -55,6 +55,8 @@ const DAY: i64 = 24 * 3600;
 #[derive(Debug, Default)]
 pub(crate) struct Senders {
     turns: HashMap<String, Turn>,
+    /// The names in the configuration for which [`Senders::forget_others`] was called.
+    configured: Option<BTreeSet<String>>,
 }
 
 /// A sender and its next turn.
@@ -78,7 +80,7 @@ struct Memory {
 impl Senders {
     /// Starts the turns of the senders that are due.
     pub async fn step(&mut self, writer: &Writer, config: &Arc<Config>, now: i64) {
-        self.turns.retain(|name, _| config.senders.iter().any(|sender| sender.name == *name));
+        self.forget_others(writer, config);
         for sender in &config.senders {
             let turn = self.turns.entry(sender.name.clone()).or_default();
             turn.finish_if_ended().await;
@@ -86,6 +88,21 @@ impl Senders {
                 turn.start(writer, config, sender, now);
             }
         }
+    }
+
+    /// Drops the senders that are no longer in the configuration.
+    fn forget_others(&mut self, writer: &Writer, config: &Config) {
+        let names: BTreeSet<String> = config.senders.iter().map(|sender| sender.name.clone()).collect();
+        if self.configured.as_ref() == Some(&names) {
+            return;
+        }
+        self.turns.retain(|name, _| names.contains(name));
+        for state in writer.reader().senders().into_iter().filter(|state| !names.contains(&state.name)) {
+            if let Err(error) = writer.note(Note::SenderRemoved { name: state.name }) {
+                tracing::warn!("{error}");
+            }
+        }
+        self.configured = Some(names);
     }
 
     /// The senders that fail for a while, one line each.
@@ -225,6 +242,9 @@ fn handle(
         Decision::Send => {}
         Decision::LeaveOut(_) => return Handled::LeftOut,
         Decision::Wait(why) => return Handled::Waits(why.into()),
+    }
+    if message::was_sent_for_another_branch(reader, sender, found) {
+        return Handled::LeftOut;
     }
     let id = &found.finding.id;
     match send(reader, config, sender, found, Recipient::Configured, now) {

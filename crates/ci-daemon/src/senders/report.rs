@@ -17,6 +17,8 @@ const LINES_MAX: usize = 30;
 const LOG_MAX: u64 = 16 << 20;
 /// The maximum number of older commits with runs that are counted.
 const BEFORE_MAX: usize = 100;
+/// The maximum number of tests with older runs that are counted.
+const BEFORE_TESTS_MAX: usize = 10;
 /// The maximum number of findings in which other branches are searched.
 const SEARCHED_MAX: usize = 1000;
 /// The maximum number of other branches.
@@ -47,7 +49,6 @@ pub(super) fn report(reader: &Reader, config: &Config, found: &RecordedFinding) 
         log_url: shown.and_then(|(commit, test)| addresses.log(finding, &commit, &test)).unwrap_or_default(),
         reproduce: log.commands,
         config_url,
-        image_url: None,
         owner: owner(reader, finding),
         finding: finding.clone(),
     }
@@ -118,17 +119,22 @@ fn info(listed: &[BranchEntry], config: &Config, branch: Option<&BranchRef>, id:
     }
 }
 
-/// How often the first test failed before its first bad commit.
+/// How often the tests failed before their first bad commit; `None` for more than a few tests.
 fn before(reader: &Reader, finding: &Finding) -> Option<FindingRate> {
     let (branch, first_bad) = (finding.branch.as_ref()?, finding.first_bad.as_ref()?);
-    let history = reader.history(branch, finding.tests.first()?).ok()??;
-    let at = history.iter().position(|row| row.commit == *first_bad)?;
-    let older = history[at + 1..].iter().filter_map(|row| row.entry.as_ref()).take(BEFORE_MAX);
-    let rate = older.fold(FindingRate { failed: 0, runs: 0 }, |rate, entry| {
-        let failed = entry.attempts_in(Status::Failed);
-        let runs = failed.saturating_add(entry.attempts_in(Status::Passed));
-        FindingRate { failed: rate.failed.saturating_add(failed), runs: rate.runs.saturating_add(runs) }
-    });
+    if finding.tests_total as usize > BEFORE_TESTS_MAX {
+        return None;
+    }
+    let mut rate = FindingRate { failed: 0, runs: 0 };
+    for test in &finding.tests {
+        let history = reader.history(branch, test).ok()??;
+        let at = history.iter().position(|row| row.commit == *first_bad)?;
+        for entry in history[at + 1..].iter().filter_map(|row| row.entry.as_ref()).take(BEFORE_MAX) {
+            let failed = entry.attempts_in(Status::Failed);
+            rate.failed = rate.failed.saturating_add(failed);
+            rate.runs = rate.runs.saturating_add(failed).saturating_add(entry.attempts_in(Status::Passed));
+        }
+    }
     (rate.runs > 0).then_some(rate)
 }
 

@@ -72,6 +72,12 @@ fn config(dir: &Path, senders: &str) -> Arc<Config> {
     Arc::new(config::load(&path).unwrap())
 }
 
+fn write_token(dir: &Path) {
+    let token = dir.join("token");
+    std::fs::write(&token, "secret").unwrap();
+    std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
 fn webhook(receiver: &Receiver) -> String {
     format!(
         "[notify.hook]\nkind = \"webhook\"\nurl = \"http://{}/in\"\nmax_per_day = 100000\n",
@@ -134,6 +140,10 @@ async fn each_finding_is_sent_once_and_again_after_an_error() {
     let state = writer.reader().sender("hook").unwrap().unwrap();
     assert_eq!((state.handled, state.error), (4, None));
     assert_eq!(writer.reader().sent_since("hook", 1001), 3);
+    // One that is removed and added again begins with the findings to come.
+    senders.step(&writer, &self::config(dir.path(), ""), 1005).await;
+    writer.flush().await.unwrap();
+    assert_eq!(writer.reader().senders(), []);
     let body: serde_json::Value = serde_json::from_str(&receiver.received.lock().unwrap()[0].1).unwrap();
     assert_eq!(
         body["data"]["url"],
@@ -243,9 +253,7 @@ async fn a_mail_has_the_log_and_the_commit() {
 async fn a_forge_and_kcidb_get_the_state_of_each_commit_once() {
     let (dir, receiver) = (tempfile::tempdir().unwrap(), Receiver::start());
     let writer = Writer::open(dir.path()).unwrap();
-    let token = dir.path().join("token");
-    std::fs::write(&token, "secret").unwrap();
-    std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    write_token(dir.path());
     let address = receiver.address;
     let settings = format!(
         "[notify.forge]\nkind = \"forgejo\"\nurl = \"http://{address}\"\nproject = \"a/linux\"\ntoken_file = \"token\"\n\
@@ -262,12 +270,15 @@ async fn a_forge_and_kcidb_get_the_state_of_each_commit_once() {
         (2, "a.x", crashed),
         (2, "a.y", Verdict::FailedToRun { reason: "the disk is full".into() }),
         (3, "a.x", Verdict::FailedToRun { reason: unbuilt }),
+        // Nothing is known of this one.
+        (4, "a.x", Verdict::FailedToRun { reason: "the disk is full".into() }),
     ] {
         let record =
             VerdictRecord::new(commit(number), key.parse().unwrap(), verdict, Duration::from_secs(1));
         writer.record(record).await.unwrap();
     }
     found(&writer, [2]).await;
+    writer.write_snapshot(&model::StatusSnapshot::default()).unwrap();
     let mut senders = Senders::default();
     senders.end(&writer, &config, 1000).await;
     senders.end(&writer, &config, 1001).await;
@@ -284,8 +295,9 @@ async fn a_forge_and_kcidb_get_the_state_of_each_commit_once() {
         states,
         [
             "success 0 failed, 1 passed",
-            "failure 1 failed, 0 passed",
-            "failure the build failed: a.c:1: error: x"
+            "failure 1 failed, 0 passed, 1 failed to run",
+            "failure the build failed: a.c:1: error: x",
+            "pending 0 failed, 0 passed, 1 failed to run",
         ]
     );
     let submissions = bodies("/submit");
@@ -338,6 +350,76 @@ async fn a_thousand_failures_of_one_cause_are_one_message_and_faults_of_the_farm
     assert_eq!(received.len(), 1, "{received:?}");
     let body: serde_json::Value = serde_json::from_str(&received[0].1).unwrap();
     assert_eq!((&body["type"], &body["data"]["tests_total"]), (&"finding.broke".into(), &1000.into()));
+    writer.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_commit_that_a_forge_refuses_does_not_stop_the_others() {
+    let (dir, receiver) = (tempfile::tempdir().unwrap(), Receiver::start());
+    let writer = Writer::open(dir.path()).unwrap();
+    write_token(dir.path());
+    let settings = format!(
+        "[notify.forge]\nkind = \"gitlab\"\nurl = \"http://{}\"\nproject = \"a/linux\"\ntoken_file = \"token\"\n",
+        receiver.address
+    );
+    let config = config(dir.path(), &settings);
+    writer.write_snapshot(&model::StatusSnapshot::default()).unwrap();
+    let branch: BranchRef = "kmo/next".parse().unwrap();
+    let listing = (1..=2).rev().map(|number| (commit(number), String::new())).collect();
+    writer.set_branch(&branch, listing).await.unwrap();
+    let pass = async |number: i64, key: &str| {
+        let record =
+            VerdictRecord::new(commit(number), key.parse().unwrap(), Verdict::Passed, Duration::from_secs(1));
+        writer.record(record).await.unwrap();
+        writer.flush().await.unwrap();
+    };
+    pass(1, "a.x").await;
+    let mut senders = Senders::default();
+    *receiver.status.lock().unwrap() = "400 No";
+    senders.end(&writer, &config, 1000).await;
+    assert!(writer.reader().sender("forge").unwrap().unwrap().error.unwrap().contains("400"));
+    *receiver.status.lock().unwrap() = "201 Created";
+    pass(2, "a.x").await;
+    senders.end(&writer, &config, 1001).await;
+    assert_eq!(receiver.received.lock().unwrap().len(), 1, "the refused one did not change");
+    // GitLab refuses the state that a commit has: more passes change nothing.
+    pass(2, "a.y").await;
+    senders.end(&writer, &config, 1002).await;
+    assert_eq!(receiver.received.lock().unwrap().len(), 1);
+    assert_eq!(writer.reader().sender("forge").unwrap().unwrap().error, None);
+    // A wrong token is tried again.
+    *receiver.status.lock().unwrap() = "401 Unauthorized";
+    let failed = Verdict::Failed { reason: "lost".into() };
+    let record = VerdictRecord::new(commit(2), "a.z".parse().unwrap(), failed, Duration::from_secs(1));
+    writer.record(record).await.unwrap();
+    writer.flush().await.unwrap();
+    senders.end(&writer, &config, 1003).await;
+    *receiver.status.lock().unwrap() = "201 Created";
+    senders.end(&writer, &config, 1004).await;
+    assert_eq!(receiver.received.lock().unwrap().len(), 2);
+    writer.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_commit_on_two_branches_is_one_message() {
+    let (dir, receiver) = (tempfile::tempdir().unwrap(), Receiver::start());
+    let writer = Writer::open(dir.path()).unwrap();
+    let config = config(dir.path(), &webhook(&receiver));
+    let mut senders = Senders::default();
+    senders.end(&writer, &config, 1000).await;
+    let on = |number: i64, branch: &str, signature: &str| Finding {
+        branch: Some(branch.parse().unwrap()),
+        commit: Some(commit(1)),
+        first_bad: Some(commit(1)),
+        signature: signature.into(),
+        ..finding(number, FindingKind::Broke)
+    };
+    let findings =
+        vec![on(1, "kmo/next", "BUG"), on(2, "kmo/testing", "BUG"), on(3, "kmo/testing", "another BUG")];
+    writer.note(Note::Findings { branch: "kmo/next".into(), findings, known: "{}".into() }).unwrap();
+    writer.flush().await.unwrap();
+    senders.end(&writer, &config, 1001).await;
+    assert_eq!(receiver.ids(), [id(1), id(3)]);
     writer.close().await.unwrap();
 }
 

@@ -20,8 +20,9 @@ use super::commit_link::unname_repeated;
 use super::commit_pages::CommitPages;
 use super::configuration_chips::{Chip, chips_of};
 use super::eta::Estimator;
-use super::failure_columns::{self, COLUMN_WIDTH, COLUMNS_MAX, ColumnPath};
+use super::failure_columns::{self, COLUMN_WIDTH, COLUMNS_MAX, ColumnLetter, ColumnPath};
 use super::fix::{Claims, change_words};
+use super::hosts::StoppedLine;
 use super::suspicious::Counter;
 use super::{CommitLink, Context, TestLink, findings, range_diff};
 use crate::filter::Filter;
@@ -50,6 +51,7 @@ struct BranchPage<'a> {
     flaky_href: String,
     findings_href: String,
     compare_href: String,
+    paused: Option<StoppedLine>,
     push: Option<(String, Option<When>)>,
     push_href: String,
     banners: Vec<Banner>,
@@ -63,17 +65,6 @@ struct BranchPage<'a> {
     bisection: Option<BisectionLine>,
     rows: Vec<Line>,
     pages: CommitPages,
-}
-
-struct ColumnLetter {
-    x: usize,
-    letter: char,
-}
-
-impl ColumnLetter {
-    fn new(column: usize) -> Self {
-        Self { x: column * COLUMN_WIDTH + COLUMN_WIDTH / 2, letter: failure_columns::letter(column) }
-    }
 }
 
 struct FailureLine {
@@ -332,6 +323,7 @@ fn render(
         flaky_href: if is_flaky { links.flaky(at) } else { String::new() },
         findings_href: findings::href(context, at),
         compare_href: links.compare(Some(&at.user), at.branch.as_str(), ""),
+        paused: StoppedLine::of_branch(&context.snapshot(), at),
         push: range_diff::line(context, at, entries),
         push_href: links.range_diff(at, None),
         banners: build_lines::banners_of_branch(context, at, builds, entries),

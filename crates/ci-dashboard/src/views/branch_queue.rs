@@ -64,10 +64,10 @@ fn line(
     let work = work(context, snapshot, &at, branch);
     let (class, reason) = reason(branch, &work, slots, snapshot.more_to_plan);
     let eta = estimator.tip(&at);
-    let paused = snapshot.paused.iter().find(|paused| paused.branch == at);
+    let paused = StoppedLine::of_branch(snapshot, &at);
     let action = if paused.is_some() { ControlAction::ResumeBranch } else { ControlAction::Pause };
     BranchLine {
-        paused: paused.map(|paused| StoppedLine::of(&paused.stopped)),
+        paused,
         control: control(context, action, &at.to_string(), None),
         name: cut(&format!("{}/{}", at.user, at.branch), 200),
         href: links.branch(&at),

@@ -1,13 +1,15 @@
 //! The coverage of the kernel's source at a commit: by test file, directory and source file.
 //!
-//! The coverage artifacts (`coverage.info.br`) are merged for each request; there are few, and each is read once.
+//! The coverage artifacts (`coverage.info.br`) are merged once per commit and cached: there are few, and each is read once.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 
-use ::coverage::{Coverage, Function, Totals};
+use ::coverage::{Coverage, FileCoverage, Function, Totals};
 use askama::Template;
-use model::CommitId;
-use results::{Log, TestEntry};
+use model::{CommitId, ResultKey};
+use results::{CommitResults, Log, TestEntry};
 use serde::Serialize;
 
 use super::Context;
@@ -120,6 +122,75 @@ pub(super) fn exists(context: Context<'_>, entries: &[TestEntry], sha: &CommitId
     })
 }
 
+/// The merged coverage of a commit.
+pub struct CommitCoverage {
+    by_test: BTreeMap<String, Part>,
+    all: Part,
+}
+
+/// The coverage of some tests, with the totals of each file.
+#[derive(Default)]
+struct Part {
+    coverage: Coverage,
+    totals: BTreeMap<String, Totals>,
+}
+
+impl From<Coverage> for Part {
+    fn from(coverage: Coverage) -> Self {
+        let totals = coverage.files.iter().map(|(name, file)| (name.clone(), file.totals())).collect();
+        Self { coverage, totals }
+    }
+}
+
+impl Part {
+    /// The totals of the files in a directory or of one file; of all if `path` is empty.
+    fn inside<'a>(&'a self, path: &'a str) -> impl Iterator<Item = (&'a str, Totals)> {
+        let is_inside = move |name: &str| {
+            path.is_empty()
+                || name == path
+                || name.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'))
+        };
+        let files = self.totals.iter().map(|(name, totals)| (name.as_str(), *totals));
+        files.filter(move |(name, _)| is_inside(name))
+    }
+
+    fn sum(&self, path: &str) -> Totals {
+        let mut sum = Totals::default();
+        self.inside(path).for_each(|(_, totals)| sum += totals);
+        sum
+    }
+
+    fn lines(&self) -> usize {
+        self.coverage.files.values().map(|file| file.lines.len() + 4 * file.functions.len()).sum()
+    }
+}
+
+impl CommitCoverage {
+    fn new(by_test: BTreeMap<String, Coverage>) -> Self {
+        let mut all = Coverage::default();
+        by_test.values().for_each(|coverage| all.merge(coverage.clone()));
+        let by_test = by_test.into_iter().map(|(name, coverage)| (name, coverage.into())).collect();
+        Self { by_test, all: all.into() }
+    }
+
+    /// The memory that it takes, in bytes, roughly.
+    pub fn weight(&self) -> usize {
+        let lines = self.all.lines() + self.by_test.values().map(Part::lines).sum::<usize>();
+        lines.saturating_mul(24)
+    }
+}
+
+/// What a page is about: the files in a directory or one file, of the tests of one test file or of all.
+struct Shown<'a> {
+    path: &'a str,
+    test: &'a str,
+    total: Totals,
+    files: Vec<(&'a str, Totals)>,
+    /// If the path is that of a file.
+    file: Option<&'a FileCoverage>,
+    tests: Vec<(&'a str, Totals)>,
+}
+
 /// The coverage of a directory or file of the source (empty for all) by a test file (empty for all).
 pub fn view(
     context: Context<'_>,
@@ -128,67 +199,44 @@ pub fn view(
     test: &str,
     format: Format,
 ) -> Result<Response, Problem> {
-    let by_test = gather(context, sha)?;
-    let mut all = Coverage::default();
-    for (name, coverage) in &by_test {
-        if test.is_empty() || test == name {
-            all.merge(coverage.clone());
-        }
-    }
-    let inside = |name: &str| {
-        path.is_empty() || name == path || name.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'))
-    };
-    all.files.retain(|name, _| inside(name));
-    if all.files.is_empty() {
+    let found = gather(context, sha)?;
+    let part = if test.is_empty() { Some(&found.all) } else { found.by_test.get(test) };
+    let files: Vec<_> = part.iter().flat_map(|part| part.inside(path)).collect();
+    let Some(part) = part.filter(|_| !files.is_empty()) else {
         return Err(Problem::NotFound("no coverage data for this commit or path".into()));
-    }
-    let tests: Vec<(&str, Totals)> = by_test
-        .iter()
-        .map(|(name, coverage)| {
-            let mut totals = Totals::default();
-            coverage
-                .files
-                .iter()
-                .filter(|(file, _)| inside(file))
-                .for_each(|(_, file)| totals += file.totals());
-            (name.as_str(), totals)
-        })
-        .collect();
+    };
+    let shown = Shown {
+        path,
+        test,
+        total: part.sum(path),
+        files,
+        file: part.coverage.files.get(path),
+        tests: found.by_test.iter().map(|(name, part)| (name.as_str(), part.sum(path))).collect(),
+    };
     match format {
-        Format::Json => json(context, sha, &all, path, &tests),
-        _ => html(context, sha, &all, (path, test), &tests),
+        Format::Json => json(context, sha, &shown),
+        _ => html(context, sha, &shown),
     }
 }
 
-fn json(
-    context: Context<'_>,
-    sha: &CommitId,
-    all: &Coverage,
-    path: &str,
-    tests: &[(&str, Totals)],
-) -> Result<Response, Problem> {
-    let file = all.files.get(path);
-    let missed = file.map(::coverage::FileCoverage::missed).unwrap_or_default();
-    let part = |name, totals: Totals| PartView { name, totals: totals.into() };
+fn json<'a>(context: Context<'_>, sha: &CommitId, shown: &Shown<'a>) -> Result<Response, Problem> {
+    let missed = shown.file.map(FileCoverage::missed).unwrap_or_default();
+    let parts = |parts: &[(&'a str, Totals)]| {
+        parts.iter().map(|&(name, totals)| PartView { name, totals: totals.into() }).collect()
+    };
     context.json(&CoverageView {
         commit: sha.as_str(),
-        totals: all.totals().into(),
-        tests: tests.iter().map(|(name, totals)| part(name, *totals)).collect(),
-        files: all.files.iter().map(|(name, file)| part(name, file.totals())).collect(),
-        functions: file.into_iter().flat_map(|file| &file.functions).map(function_view).collect(),
+        totals: shown.total.into(),
+        tests: parts(&shown.tests),
+        files: parts(&shown.files),
+        functions: shown.file.into_iter().flat_map(|file| &file.functions).map(function_view).collect(),
         missed: missed.iter().map(|lines| (*lines.start(), *lines.end())).collect(),
     })
 }
 
-fn html(
-    context: Context<'_>,
-    sha: &CommitId,
-    all: &Coverage,
-    (path, test): (&str, &str),
-    tests: &[(&str, Totals)],
-) -> Result<Response, Problem> {
-    let file = all.files.get(path);
-    let missed = file.map(::coverage::FileCoverage::missed).unwrap_or_default();
+fn html(context: Context<'_>, sha: &CommitId, shown: &Shown<'_>) -> Result<Response, Problem> {
+    let Shown { path, test, .. } = *shown;
+    let missed = shown.file.map(FileCoverage::missed).unwrap_or_default();
     let links = context.links();
     let commit_href = links.commit(None, sha.as_str());
     let all_href = links.coverage(sha.as_str(), "", test);
@@ -206,12 +254,15 @@ fn html(
         href: links.coverage(sha.as_str(), path, test),
         share: share(totals),
     };
-    let directories = directories(all);
+    let directories = directories(&shown.files);
     let by_directory = path.is_empty() && directories.len() > 1;
-    let parts: Vec<Row> = match (file.is_some(), by_directory) {
+    let rows = |parts: &mut dyn Iterator<Item = (&str, Totals)>| {
+        parts.map(|(name, totals)| row(name, name, test, totals)).collect()
+    };
+    let parts: Vec<Row> = match (shown.file.is_some(), by_directory) {
         (true, _) => Vec::new(),
-        (_, true) => directories.iter().map(|(name, totals)| row(name, name, test, *totals)).collect(),
-        (_, false) => all.files.iter().map(|(name, file)| row(name, name, test, file.totals())).collect(),
+        (_, true) => rows(&mut directories.into_iter()),
+        (_, false) => rows(&mut shown.files.iter().copied()),
     };
     context.html(&CoveragePage {
         page,
@@ -221,37 +272,66 @@ fn html(
         test,
         all_href,
         any_test_href: links.coverage(sha.as_str(), path, ""),
-        total: share(all.totals()),
-        tests: tests.iter().map(|(name, totals)| row(name, path, name, *totals)).collect(),
+        total: share(shown.total),
+        tests: shown.tests.iter().map(|(name, totals)| row(name, path, name, *totals)).collect(),
         parts_heading: if by_directory { "By directory" } else { "By file" },
         parts_more: parts.len().saturating_sub(ROWS_MAX),
         parts: parts.into_iter().take(ROWS_MAX).collect(),
-        functions: functions(file.map(|file| &file.functions)),
+        functions: functions(shown.file.map(|file| &file.functions)),
         missed: missed.iter().map(stretch).collect(),
     })
 }
 
-/// The coverage by test file. The tests of a run share one artifact; each is read once.
-fn gather(context: Context<'_>, sha: &CommitId) -> Result<BTreeMap<String, Coverage>, Problem> {
-    let reader = context.store.reader();
+/// The coverage by test file. The tests of a run share one artifact; each is read once. What was merged before is cached.
+fn gather(context: Context<'_>, sha: &CommitId) -> Result<Arc<CommitCoverage>, Problem> {
     let missing = || Problem::NotFound("no results for this commit".into());
-    let results = reader.commit(sha)?.ok_or_else(missing)?;
-    let mut seen = HashSet::new();
-    let mut by_test: BTreeMap<String, Coverage> = BTreeMap::new();
-    for entry in &results.entries {
-        let Some(found) = reader.open_artifact(sha, &entry.key, NAME)? else { continue };
+    let results = context.store.reader().commit(sha)?.ok_or_else(missing)?;
+    let (mut seen, mut runs, mut hasher) = (HashSet::new(), Vec::new(), DefaultHasher::new());
+    for (key, found) in artifacts(context, &results)? {
         let Ok(identity) = found.identity() else { continue };
         if !seen.insert(identity) || seen.len() > RUNS_MAX {
             continue;
         }
-        let (file, _) = context.tests.split(entry.key.as_str());
-        let coverage = by_test.entry(file.trim_end_matches('.').to_owned()).or_default();
+        let (file, _) = context.tests.split(key.as_str());
+        let file = file.trim_end_matches('.').to_owned();
+        (identity, &file).hash(&mut hasher);
+        runs.push((file, found));
+    }
+    Ok(context.store.coverage((sha.clone(), hasher.finish()), || CommitCoverage::new(merged(runs))))
+}
+
+/// The artifacts of the tests of a commit. Those in packs are found by one query per commit at which tests ran.
+fn artifacts(context: Context<'_>, results: &CommitResults) -> Result<Vec<(ResultKey, Log)>, Problem> {
+    let (reader, sha) = (context.store.reader(), &results.commit);
+    let mut packed: HashMap<&CommitId, HashMap<ResultKey, Log>> = HashMap::new();
+    let sources = results.entries.iter().filter_map(|entry| entry.decisive.ran_at.as_ref());
+    for source in sources.chain([sha]) {
+        packed.entry(source).or_insert_with(|| reader.packed_artifacts(source, NAME));
+    }
+    let mut found = Vec::new();
+    let is_in_files = packed.values().all(HashMap::is_empty);
+    for entry in &results.entries {
+        let log = if is_in_files {
+            reader.open_artifact(sha, &entry.key, NAME)?
+        } else {
+            let of = |source: &CommitId| packed.get(source)?.get(&entry.key).cloned();
+            of(sha).or_else(|| of(entry.decisive.ran_at.as_ref()?))
+        };
+        found.extend(log.map(|log| (entry.key.clone(), log)));
+    }
+    Ok(found)
+}
+
+fn merged(runs: Vec<(String, Log)>) -> BTreeMap<String, Coverage> {
+    let mut by_test: BTreeMap<String, Coverage> = BTreeMap::new();
+    for (file, found) in runs {
+        let coverage = by_test.entry(file).or_default();
         match read(&found) {
             Ok(found) => coverage.merge(found),
             Err(error) => tracing::warn!("{}: coverage not read: {error}", found.path().display()),
         }
     }
-    Ok(by_test)
+    by_test
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -268,12 +348,11 @@ fn read(found: &Log) -> Result<Coverage, ReadError> {
 }
 
 /// The totals of each directory that contains files, including its subdirectories, as on its own page.
-fn directories(all: &Coverage) -> BTreeMap<&str, Totals> {
+fn directories<'a>(files: &[(&'a str, Totals)]) -> BTreeMap<&'a str, Totals> {
     let directory = |name: &'_ str| name.rfind('/').unwrap_or(name.len());
     let mut directories: BTreeMap<&str, Totals> =
-        all.files.keys().map(|name| (&name[..directory(name)], Totals::default())).collect();
-    for (name, file) in &all.files {
-        let totals = file.totals();
+        files.iter().map(|(name, _)| (&name[..directory(name)], Totals::default())).collect();
+    for &(name, totals) in files {
         let ends = name.match_indices('/').map(|(at, _)| at);
         for end in ends.chain((!name.contains('/')).then_some(name.len())) {
             if let Some(sum) = directories.get_mut(&name[..end]) {
@@ -329,8 +408,10 @@ mod tests {
                 .concat()
                 .parse()
                 .unwrap();
+        let part = Part::from(all);
+        let files: Vec<_> = part.inside("").collect();
         let sums: Vec<_> =
-            directories(&all).into_iter().map(|(name, sum)| (name, sum.lines_hit, sum.lines)).collect();
+            directories(&files).into_iter().map(|(name, sum)| (name, sum.lines_hit, sum.lines)).collect();
         assert_eq!(sums, [("d.c", 1, 2), ("fs", 2, 4), ("fs/ext4", 1, 2), ("include/linux", 0, 2)]);
     }
 }

@@ -52,6 +52,18 @@ pub fn paths(statuses: &[Option<Status>]) -> Vec<ColumnPath> {
     paths
 }
 
+/// The letter above a column.
+pub(super) struct ColumnLetter {
+    pub(super) x: usize,
+    pub(super) letter: char,
+}
+
+impl ColumnLetter {
+    pub(super) fn new(column: usize) -> Self {
+        Self { x: column * COLUMN_WIDTH + COLUMN_WIDTH / 2, letter: letter(column) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use model::snapshot::{BatchStatus, ExecutorStatus, HostStatus};
 
-use model::{HostOrSlot, StatusSnapshot, Stopped};
+use model::{BranchRef, HostOrSlot, StatusSnapshot, Stopped};
 
 use super::Context;
 use crate::page::{Plural as _, When, cut};
@@ -56,6 +56,12 @@ pub(super) struct StoppedLine {
 }
 
 impl StoppedLine {
+    /// Who paused a branch.
+    pub(super) fn of_branch(snapshot: &StatusSnapshot, at: &BranchRef) -> Option<Self> {
+        let paused = snapshot.paused.iter().find(|paused| paused.branch == *at)?;
+        Some(Self::of(&paused.stopped))
+    }
+
     pub(super) fn of(stopped: &Stopped) -> Self {
         Self { words: cut(&stopped.to_string(), 400), at: When::unix(stopped.at) }
     }

@@ -18,6 +18,8 @@ use crate::problem::Problem;
 const SIZE_MAX: u64 = 16 << 20;
 /// The maximum number of tests that are named.
 const TESTS_MAX: usize = 3;
+/// The maximum number of tests in the details.
+const DETAILS_MAX: usize = 20;
 
 /// The results of a patch.
 #[derive(Debug, Serialize)]
@@ -31,6 +33,9 @@ struct Check {
     summary: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<String>,
+    /// The tests that broke, one line each.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    details: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -53,7 +58,11 @@ pub fn run(context: &Context) -> Result<Checks, Problem> {
     let mut message = Vec::new();
     let read = io::stdin().lock().take(SIZE_MAX + 1).read_to_end(&mut message);
     read.map_err(Problem::Input)?;
-    check(context, &message)
+    match check(context, &message) {
+        // What is wrong with the results or the dashboard is no fault of the patch.
+        Err(problem) if !matches!(problem, Problem::NoMail) => Ok(Checks(vec![warning(problem.to_string())])),
+        checked => checked,
+    }
 }
 
 fn check(context: &Context, message: &[u8]) -> Result<Checks, Problem> {
@@ -62,14 +71,14 @@ fn check(context: &Context, message: &[u8]) -> Result<Checks, Problem> {
     }
     let Some(patch) = patch(message)? else { return Ok(Checks(Vec::new())) };
     let Some((at, commit)) = find(context, &patch)? else {
-        let summary = "no branch of the farm has a commit with this subject".to_owned();
-        return Ok(Checks(vec![Check { tool: TOOL, status: CheckStatus::Warn, summary, url: None }]));
+        return Ok(Checks(vec![warning("no branch of the farm has a commit with this subject".into())]));
     };
     let results = context.backend.commit(&commit)?;
-    let (status, summary) = match &results {
+    let judged = match &results {
         Some(results) if !results.entries.is_empty() => judge(context, &at, results)?,
-        _ => (CheckStatus::Warn, "not tested yet".into()),
+        _ => warning("not tested yet".into()),
     };
+    let Check { status, summary, details, .. } = judged;
     let has_jobs = context.backend.snapshot()?.is_some_and(|snapshot| snapshot.has_jobs_of(commit.as_str()));
     let (status, summary) = match status {
         CheckStatus::Pass if has_jobs => (CheckStatus::Warn, format!("tests are running; {summary}")),
@@ -80,7 +89,11 @@ fn check(context: &Context, message: &[u8]) -> Result<Checks, Problem> {
         let base = address.trim_end_matches('/');
         format!("{}/c/{commit}/", base.strip_suffix("/ci").unwrap_or(base))
     });
-    Ok(Checks(vec![Check { tool: TOOL, status, summary, url }]))
+    Ok(Checks(vec![Check { tool: TOOL, status, summary, url, details }]))
+}
+
+fn warning(summary: String) -> Check {
+    Check { tool: TOOL, status: CheckStatus::Warn, summary, url: None, details: String::new() }
 }
 
 /// The name of the check.
@@ -138,13 +151,11 @@ fn find(context: &Context, patch: &Patch) -> Result<Option<(BranchRef, CommitId)
 }
 
 /// Whether the commit broke something.
-fn judge(
-    context: &Context,
-    at: &BranchRef,
-    results: &CommitResults,
-) -> Result<(CheckStatus, String), Problem> {
+fn judge(context: &Context, at: &BranchRef, results: &CommitResults) -> Result<Check, Problem> {
+    let check = |status, summary, details| Check { tool: TOOL, status, summary, url: None, details };
     if let Some(failed) = builds::view(results).and_then(|build| build.failed.into_iter().next()) {
-        return Ok((CheckStatus::Fail, format!("the build failed: {}", terminal::line(&failed.error))));
+        let summary = format!("the build failed: {}", terminal::line(&failed.error));
+        return Ok(check(CheckStatus::Fail, summary, String::new()));
     }
     let rows = since::of_commit(context, Some(at), results)?;
     let (own, earlier): (Vec<_>, Vec<_>) =
@@ -152,7 +163,7 @@ fn judge(
     let counts = results.counts().words_with(|_, words| words);
     if own.is_empty() {
         let known = if earlier.is_empty() { "" } else { "; nothing that passed before" };
-        return Ok((CheckStatus::Pass, format!("{counts}{known}")));
+        return Ok(check(CheckStatus::Pass, format!("{counts}{known}"), String::new()));
     }
     let mut names: Vec<&str> = own.iter().take(TESTS_MAX).map(|row| row.name.as_str()).collect();
     let more = own.len().saturating_sub(TESTS_MAX);
@@ -160,12 +171,21 @@ fn judge(
     if more > 0 {
         names.push(&rest);
     }
-    let sure = own.iter().all(|row| row.untested_between == 0);
-    let (status, word) = match sure {
+    let (status, word) = match own.iter().all(|row| row.untested_between == 0) {
         true => (CheckStatus::Fail, "broke"),
         false => (CheckStatus::Warn, "this commit or an untested one before it broke"),
     };
-    Ok((status, format!("{word} {}; {counts}", terminal::line(&names.join(", ")))))
+    let summary = format!("{word} {}; {counts}", terminal::line(&names.join(", ")));
+    let reasons: Vec<String> =
+        own.iter().take(DETAILS_MAX).filter_map(|row| reason(results, &row.name)).collect();
+    Ok(check(status, summary, reasons.join("\n")))
+}
+
+/// `fs.ext4.basic.punch: kernel BUG in ext4_punch_hole`
+fn reason(results: &CommitResults, name: &str) -> Option<String> {
+    let decisive = &results.get(&name.parse().ok()?)?.decisive;
+    let reason = decisive.crash.as_deref().or(decisive.reason.as_deref()).unwrap_or_default();
+    Some(terminal::line(&format!("{name}: {reason}")))
 }
 
 impl Answer for Checks {
@@ -181,7 +201,11 @@ impl Answer for Checks {
 
 #[cfg(test)]
 mod tests {
+    use model::Verdict;
+    use testkit::results_fixture::{ResultsFixture, TestResult, commit_id};
+
     use super::*;
+    use crate::context::ResultsLocation;
 
     #[test]
     fn a_subject_is_that_of_the_commit() {
@@ -193,6 +217,44 @@ mod tests {
         ] {
             assert_eq!(plain_subject(subject), plain);
         }
+    }
+
+    #[test]
+    fn a_patch_has_the_results_of_its_commit() {
+        let dir = tempfile::tempdir().unwrap();
+        let fixture = ResultsFixture::new(dir.path());
+        let [new, bad, good] = ["new", "bad", "good"].map(commit_id);
+        let named = |id: &CommitId, message: &str| (id.clone(), message.to_owned());
+        fixture.branch(
+            "kmo",
+            "next",
+            &[
+                named(&new, "x: untested"),
+                named(&bad, "x: break it\n\nLink: https://lore.kernel.org/r/1@b.c\n"),
+                named(&good, "x: prepare"),
+            ],
+        );
+        fixture.test(TestResult::new(&good, "fs.a.x", Verdict::Passed, 100));
+        let failed = Verdict::Failed { reason: "lost 3 of 8".into() };
+        fixture.test(TestResult::new(&bad, "fs.a.x", failed.clone(), 100));
+        fixture.test(TestResult::new(&bad, "fs.a.x", failed, 100));
+        fixture.finish();
+        let location =
+            ResultsLocation { output_dir: Some(dir.path()), local: true, ..ResultsLocation::default() };
+        let context = Context::open(&location, dir.path().into(), 0).unwrap();
+        let of = |id: &str, subject: &str| {
+            let mail =
+                format!("From: a@b.c\nMessage-ID: <{id}>\nSubject: [PATCH] {subject}\n\n--- a/x\n+++ b/x\n");
+            let Checks(checks) = check(&context, mail.as_bytes()).unwrap();
+            (checks[0].status, format!("{} {}", checks[0].summary, checks[0].details))
+        };
+        // By the mail, then by the subject.
+        let (status, text) = of("1@b.c", "another subject");
+        assert_eq!(status, CheckStatus::Fail);
+        assert!(text.contains("broke fs.a.x; 1 failed") && text.contains("fs.a.x: lost 3 of 8"), "{text}");
+        assert_eq!(of("2@b.c", "x: prepare").0, CheckStatus::Pass);
+        assert_eq!(of("2@b.c", "x: untested").0, CheckStatus::Warn);
+        assert!(of("2@b.c", "y: unknown").1.contains("no branch"));
     }
 
     #[test]

@@ -9,7 +9,10 @@ fn loaded(lines: &str) -> Result<Sender, String> {
     let path = dir.path().join("ci.toml");
     let secret = dir.path().join("secret");
     std::fs::write(&secret, "whsec_c2VjcmV0\n").unwrap();
-    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::write(dir.path().join("bad"), "whsec_no base64").unwrap();
+    for name in ["secret", "bad"] {
+        std::fs::set_permissions(dir.path().join(name), std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
     let text = format!(
         "linux_repo = \"l\"\noutput_dir = \"o\"\nktest_dir = \"k\"\nuser = \"kim\"\n[notify.ops]\n{lines}\n"
     );
@@ -32,7 +35,7 @@ fn mails_are_moderated_unless_configured_otherwise() {
         "{MAIL}moderated = false\ncommand = [\"sendmail\", \"-t\", \"-i\"]\nkinds = \"farm\""
     ));
     let SenderKind::Mail(mail) = open.unwrap().kind else { panic!("not a mail") };
-    assert_eq!((mail.operator, mail.senders.len()), (None, 0));
+    assert_eq!((mail.operator, mail.senders.len(), mail.owners), (None, 0, false));
 }
 
 #[test]
@@ -79,6 +82,15 @@ fn wrong_settings_are_refused() {
         ("kind = \"github\"\nproject = \"a/b\"\ntoken_file = \"none\"".into(), "none"),
         ("kind = \"kcidb\"\nurl = \"https://x\"\norigin = \"A b\"".into(), "a-z"),
         ("kind = \"command\"\ncommand = []".into(), "command is empty"),
+        (
+            mail("moderated = false\nsmtp = \"a:25\"\ncc = \"Kim (ops) <kim@x.example>\""),
+            "is not a mail address",
+        ),
+        (
+            "kind = \"webhook\"\nurl = \"http://127.evil.example\"\nsecret_file = \"secret\"".into(),
+            "https:// only",
+        ),
+        ("kind = \"webhook\"\nurl = \"https://x.example\"\nsecret_file = \"bad\"".into(), "not base64"),
         ("kind = \"mial\"\nurls = \"x\"".into(), "unknown key"),
     ] {
         let error = loaded(&lines).unwrap_err();

@@ -20,7 +20,7 @@ fn text(mail: &Mail) -> String {
 #[test]
 fn mails_of_every_kind() {
     for kind in FindingKind::ALL {
-        let mail = compose(&sample::report(kind), &identity(), None, 1_796_100_000).unwrap();
+        let mail = compose(&sample::report(kind), &identity(), None, 1_796_100_000).unwrap().unwrap();
         insta::assert_snapshot!(kind.name(), text(&mail));
     }
 }
@@ -28,7 +28,7 @@ fn mails_of_every_kind() {
 #[test]
 fn a_moderated_mail_says_how_to_forward_it() {
     let identity = Identity { moderated: true, to: vec!["op@ci.example.org".into()], ..identity() };
-    let mail = compose(&sample::report(FindingKind::Broke), &identity, None, 0).unwrap();
+    let mail = compose(&sample::report(FindingKind::Broke), &identity, None, 0).unwrap().unwrap();
     assert!(mail.body.contains("ci-status notify send 3f2a9c0011223344"), "{}", mail.body);
     assert_eq!(mail.recipients.len(), 1);
 }
@@ -36,7 +36,7 @@ fn a_moderated_mail_says_how_to_forward_it() {
 #[test]
 fn a_later_mail_answers_the_first_one() {
     let earlier = "<ktest-1@ci.example.org>";
-    let mail = compose(&sample::report(FindingKind::Fixed), &identity(), Some(earlier), 0).unwrap();
+    let mail = compose(&sample::report(FindingKind::Fixed), &identity(), Some(earlier), 0).unwrap().unwrap();
     assert!(text(&mail).contains(&format!("In-Reply-To: {earlier}\n")), "{}", text(&mail));
 }
 
@@ -44,7 +44,7 @@ fn a_later_mail_answers_the_first_one() {
 fn a_failure_without_a_log_is_not_sent() {
     let without = |kind| Report { log: Vec::new(), ..sample::report(kind) };
     for kind in FindingKind::ALL {
-        let is_sent = compose(&without(kind), &identity(), None, 0).is_some();
+        let is_sent = compose(&without(kind), &identity(), None, 0).unwrap().is_some();
         let is_fix =
             matches!(kind, FindingKind::Fixed | FindingKind::BuildFixed | FindingKind::BelievedFixed);
         assert_eq!(is_sent, is_fix || kind == FindingKind::Farm, "{kind}");
@@ -68,7 +68,7 @@ fn hostile_text_stays_in_its_place() {
         report.log = vec!["x\u{1b}[31m\u{0}\u{7}".repeat(1000); 1000];
         report.reproduce = vec!["ktest run\nrm".into(); 100];
         report.owner = Some("O\nwner".into());
-        let mail = compose(&report, &identity(), Some("<a b>\r\nBcc: c@d"), 0).unwrap();
+        let mail = compose(&report, &identity(), Some("<a b>\r\nBcc: c@d"), 0).unwrap().unwrap();
         let text = text(&mail);
         let (head, _) = text.split_once("\n\n").unwrap();
         assert!(!head.lines().any(|line| line.to_ascii_lowercase().starts_with("bcc")), "{head}");
@@ -80,15 +80,18 @@ fn hostile_text_stays_in_its_place() {
 }
 
 #[test]
+fn a_wrong_address_is_an_error() {
+    let identity = Identity { to: vec!["Kim (ops) <kim@x.example>".into()], ..identity() };
+    let error = compose(&sample::report(FindingKind::Broke), &identity, None, 0).unwrap_err();
+    assert!(matches!(&error, SendError::Later(text) if text.contains("not a mail address")), "{error:?}");
+}
+
+#[test]
 fn prose_is_narrow() {
     for kind in FindingKind::ALL {
-        let mail = compose(&sample::report(kind), &identity(), None, 0).unwrap();
-        let is_prose = |line: &&str| {
-            !line.starts_with("  ")
-                && !line.contains("http")
-                && !line.contains("(\"")
-                && !line.starts_with("Fixes:")
-        };
+        let mail = compose(&sample::report(kind), &identity(), None, 0).unwrap().unwrap();
+        let is_prose =
+            |line: &&str| !line.starts_with("  ") && !line.contains("http") && !line.starts_with("Fixes:");
         for line in mail.body.lines().filter(is_prose) {
             assert!(line.chars().count() <= 78, "{kind}: {line}");
         }

@@ -76,7 +76,7 @@ fn mail() -> Mail {
         moderated: false,
         reported_by: "ktest".into(),
     };
-    compose(&sample::report(FindingKind::Broke), &identity, None, 0).unwrap()
+    compose(&sample::report(FindingKind::Broke), &identity, None, 0).unwrap().unwrap()
 }
 
 fn smtp(address: SocketAddr, tls: Tls) -> Transport {
@@ -108,6 +108,7 @@ fn a_temporary_error_is_told_from_a_final_one() {
         ("RCPT", "550 no such user", false),
         ("MAIL", "421 shutting down", true),
         ("DATA", "554 no", false),
+        ("MAIL", "530 log in first", true),
         ("EHLO", "nonsense", true),
     ] {
         let (address, server) = server(refuse, answer);

@@ -15,6 +15,8 @@ struct Branch {
     busy: Vec<usize>,
     /// The outcomes of retries: attempts that failed and passed.
     retries: (u32, u32),
+    /// Added to the numbers of commits: that of a branch that was rewritten.
+    base: usize,
 }
 
 fn commit(number: usize) -> CommitId {
@@ -27,12 +29,12 @@ fn key(test: usize) -> ResultKey {
 
 impl Branch {
     fn new(newest_first: &[&'static str]) -> Self {
-        Self { rows: newest_first.to_vec(), busy: Vec::new(), retries: (1, 0) }
+        Self { rows: newest_first.to_vec(), busy: Vec::new(), retries: (1, 0), base: 0 }
     }
 
     /// The number of a commit does not change when newer ones are pushed.
     fn id(&self, row: usize) -> CommitId {
-        commit(self.rows.len() - row)
+        commit(self.base + self.rows.len() - row)
     }
 
     fn letter(&self, row: usize, test: usize) -> Option<char> {
@@ -195,6 +197,69 @@ fn suspicious_passes_are_found_at_the_first_commit_that_has_them() {
     assert_eq!(none, [""; 0]);
     branch.busy.clear();
     assert_eq!(branch.after(&known).0, ["suspicious_pass 2: a.0 a.1"]);
+}
+
+/// The findings of states of a branch, each with the number that a rewrite adds to its commits, and the rows with jobs.
+fn rewritten(states: &[(usize, &[&'static str], &[usize])]) -> Vec<Vec<String>> {
+    let mut known = Branch::new(&[]).examine(&Known::default(), true).1;
+    let of_state = |(base, rows, busy): &(usize, &[&'static str], &[usize])| {
+        let branch = Branch { base: *base, busy: busy.to_vec(), ..Branch::new(rows) };
+        let (found, next) = branch.after(&known);
+        assert_eq!(branch.after(&next).0, [""; 0], "{rows:?}");
+        known = serde_json::from_str(&serde_json::to_string(&next).unwrap()).unwrap();
+        found
+    };
+    states.iter().map(of_state).collect()
+}
+
+#[test]
+fn a_failure_is_not_found_again_after_a_rebase() {
+    // Ids are hexadecimal: 32 is 0x20.
+    let found = rewritten(&[
+        (0, &["f", "p"], &[]),
+        (32, &["-", "-"], &[0, 1]),
+        (32, &["-", "p"], &[0]),
+        (32, &["f", "p"], &[]),
+        (32, &["p", "f", "p"], &[]),
+        (64, &["-", "-", "-"], &[0, 1, 2]),
+        (64, &["p", "f", "p"], &[]),
+        (64, &["f", "p", "f", "p"], &[]),
+    ]);
+    let expected: [&[&str]; 8] =
+        [&["broke 2: a.0"], &[], &[], &[], &["fixed 23: a.0"], &[], &[], &["broke 44: a.0"]];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_failure_that_an_amended_commit_does_not_have_is_fixed() {
+    let found = rewritten(&[
+        (0, &["ffb", "ppp"], &[]),
+        (32, &["---", "ppp"], &[0]),
+        (32, &["ppp", "ppp"], &[]),
+        (32, &["ppp", "ppp", "ppp"], &[]),
+    ]);
+    let expected: [&[&str]; 4] =
+        [&["broke 2: a.0 a.1", "build_broke 2: a.2"], &[], &["fixed 22: a.0 a.1", "build_fixed 22: "], &[]];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_failure_is_fixed_after_its_first_bad_commit_is_no_longer_listed() {
+    let old: &[&str] = &["f", "f", "p"];
+    let mut known = Branch::new(&[]).examine(&Known::default(), true).1;
+    let (found, next) = Branch::new(old).after(&known);
+    assert_eq!(found, ["broke 2: a.0"]);
+    known = next;
+    // The two oldest commits are gone; the numbers stay.
+    let listed = |rows: &[&'static str]| Branch { base: 2, ..Branch::new(rows) };
+    let (found, next) = listed(&["f", "f"]).after(&known);
+    assert_eq!(found, [""; 0]);
+    assert_eq!(listed(&["p", "f", "f"]).after(&next).0, ["fixed 5: a.0"]);
+    // Only the last good commit is gone.
+    let listed = |rows: &[&'static str]| Branch { base: 1, ..Branch::new(rows) };
+    let (found, next) = listed(&["f", "f"]).after(&known);
+    assert_eq!(found, [""; 0]);
+    assert_eq!(listed(&["p", "f", "f"]).after(&next).0, ["fixed 4: a.0"]);
 }
 
 #[test]

@@ -73,6 +73,14 @@ pub fn decode_columns(bytes: &[u8], known: &mut Option<Arc<KnownNames>>) -> Opti
     Some(BlobColumns { keys_hash: known.as_ref()?.hash, statuses, durations })
 }
 
+/// The names of the tests of a blob and their hash, without decoding its attempts. `None` if it has to be decoded completely.
+pub fn decode_names(bytes: &[u8]) -> Option<(u64, Vec<Box<str>>)> {
+    let mut known = None;
+    decode_columns(bytes, &mut known)?;
+    let KnownNames { hash, names } = Arc::into_inner(known?)?;
+    Some((hash, names))
+}
+
 /// The entry of one test. The outer `None` means that the blob has to be decoded completely.
 #[expect(clippy::option_option, reason = "no result, and no answer")]
 pub fn decode_one(bytes: &[u8], key: &ResultKey) -> Option<Option<TestEntry>> {
@@ -112,6 +120,20 @@ mod tests {
             entry.set_status((*status).try_into().unwrap());
         }
         Aligned::from(&*finish(&message))
+    }
+
+    #[test]
+    fn names_are_those_of_the_decoded_blob() {
+        let commit = "1".repeat(40).parse().unwrap();
+        for tests in [&[] as &[(&str, u16)], &[("a.x", 1), ("a.y", 2), ("b.z", 1)]] {
+            let bytes = blob(tests);
+            let whole = decode_commit(&commit, bytes.bytes()).unwrap().results;
+            let keys: Vec<&ResultKey> = whole.entries.iter().map(|entry| &entry.key).collect();
+            let (hash, names) = decode_names(bytes.bytes()).unwrap();
+            assert_eq!(hash, keys_hash(keys.iter().copied()));
+            assert!(names.iter().map(|name| &**name).eq(keys.iter().map(|key| key.as_str())));
+        }
+        assert_eq!(decode_names(blob(&[("b.z", 1), ("a.x", 1)]).bytes()), None, "not sorted");
     }
 
     #[test]

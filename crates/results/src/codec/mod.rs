@@ -13,7 +13,7 @@ use capnp::message::{Builder, HeapAllocator, Reader, ReaderOptions};
 use capnp::serialize::{BufferSegments, read_message_from_flat_slice, write_message_to_words};
 
 pub use branch::{decode_branch, encode_branch};
-pub(crate) use columns::{BlobColumns, KnownNames, decode_columns, decode_one};
+pub(crate) use columns::{BlobColumns, KnownNames, decode_columns, decode_names, decode_one};
 pub(crate) use commit::encode_entries;
 pub use commit::{CommitBlob, decode_commit, encode_commit, keys_hash};
 pub use durations::{DurationsBlob, decode_durations, encode_durations};

@@ -21,6 +21,21 @@ pub fn files_of(connection: &Connection, commit: &CommitId, key: &ResultKey) -> 
     rows.filter(|row| row.as_ref().map_or(true, |file| is_plain(&file.name))).collect()
 }
 
+/// The files with this name of the tests of a commit, of no particular attempt, by the key of the test.
+pub fn files_named(
+    connection: &Connection,
+    commit: &CommitId,
+    name: &str,
+) -> Result<Vec<(String, StoredFile)>> {
+    let mut select = connection.prepare_cached(
+        "SELECT f.n, NULL, f.name, f.pack, f.offset, f.length, f.plain_bytes, NULL, NULL, t.key \
+         FROM file f JOIN test t ON t.id = f.test \
+         WHERE f.commit_ = (SELECT id FROM commit_ WHERE sha = ?1) AND f.n = 0 AND f.name = ?2",
+    )?;
+    let rows = select.query_map([commit.as_str(), name], |row| Ok((row.get(9)?, stored(row)?)))?;
+    rows.filter(|row| row.as_ref().map_or(true, |(_, file)| is_plain(&file.name))).collect()
+}
+
 fn is_plain(name: &str) -> bool {
     name.len() <= 100
         && name.starts_with(|first: char| first.is_ascii_alphanumeric())

@@ -160,6 +160,11 @@ impl Batch<'_> {
         Ok(())
     }
 
+    /// Removes the state of a sender. What it sent stays.
+    pub(super) fn sender_removed(&mut self, name: &str) -> Result<()> {
+        self.run("DELETE FROM sender WHERE name = ?1", [name]).map(drop)
+    }
+
     /// Records what somebody said of a finding.
     pub(super) fn mark_finding(&mut self, finding: &str, mark: &Mark) -> Result<()> {
         let value = mark.what.value();

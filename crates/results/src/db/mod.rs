@@ -35,7 +35,7 @@ pub use builds::builds;
 use copy::Progress;
 pub use directories::{TreeState, tests_of};
 pub use facets::Facets;
-pub use files::files_of;
+pub use files::{files_named, files_of};
 pub use log::LogWriter;
 pub use query::stored_commit;
 pub use read::ReadPool;

@@ -21,6 +21,7 @@ impl Batch<'_> {
             Note::Patch { commit, patch } => self.patch(commit, patch.as_deref()),
             Note::Findings { branch, findings, known } => self.findings(branch, findings, known),
             Note::Sender { state, sent } => self.sender(state, *sent),
+            Note::SenderRemoved { name } => self.sender_removed(name),
             Note::Mark { finding, mark } => self.mark_finding(finding, mark),
             Note::SameCode { commit, tests } => self.same_code(commit, tests),
         }
